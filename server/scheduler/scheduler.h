@@ -1,0 +1,61 @@
+// Admission, queue, steps, cancellation, drain: everything between an RPC and the engine.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/base/clock.h"
+#include "server/base/engine.h"
+#include "server/base/violations.h"
+#include "server/memory/parameters.h"
+#include "server/metrics/metrics.h"
+#include "server/scheduler/mailbox.h"
+#include "server/scheduler/request.h"
+#include "server/text/text_model.h"
+
+namespace ebbinghaus::scheduler {
+
+struct Options {
+  base::GenerationMode default_mode = base::GenerationMode::kBaseline;
+  memory::Preset default_preset = memory::Preset::kDefault;
+  uint32_t max_batch = 16;
+  uint32_t max_queue = 64;
+  uint32_t max_queue_tokens = 1u << 20;
+  size_t mailbox_bytes = 256 * 1024;
+  base::Duration drain_timeout{};
+  bool log_prompts = false;
+};
+
+struct Status {
+  enum class State { kServing, kDraining, kStopped } state = State::kServing;
+  uint32_t running = 0, queued = 0, queued_prompt_tokens = 0;
+  uint64_t kv_used_bytes = 0, kv_capacity_bytes = 0;
+};
+
+// Owns the engine and its one thread. Everything else is thread safe.
+class Scheduler {
+ public:
+  Scheduler(Options options, std::unique_ptr<base::Engine> engine, std::shared_ptr<const text::TextModel> text,
+            metrics::Metrics* metrics, const base::Clock* clock);
+  ~Scheduler();  // as Drain with no time left
+
+  // Admits (tokenizes, validates, queues) and returns where the events will arrive. Called on an RPC thread.
+  // Errors: InvalidArgument (violations are then in *violations), ResourceExhausted, AlreadyExists, Unavailable.
+  absl::StatusOr<std::shared_ptr<Mailbox>> Submit(GenerationRequest request, base::Violations* violations);
+
+  // Refuses new requests, lets those underway finish for at most drain_timeout, ends the rest with kDraining.
+  // Returns when none is left.
+  void Drain();
+
+  Status status() const;
+  const base::ModelInfo& model() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ebbinghaus::scheduler
