@@ -56,6 +56,10 @@ class MemoryPolicy {
   // The state a new sequence starts with. Requires: keeps_state().
   virtual RetentionState NewState(uint32_t layers) const = 0;
 
+  // The most tokens a layer can hold at any time for a prompt of this size and `total_tokens` in all (spec 4.4: the larger
+  // of prompt and budget). What admission reserves.
+  virtual uint32_t MostLiveTokens(uint32_t prompt_tokens, uint32_t total_tokens) const = 0;
+
   // The clock's gain per prompt token.
   virtual base::Tick prompt_ticks() const = 0;
 };
