@@ -1,0 +1,72 @@
+#include "server/cache/kv_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server/base/status_macros.h"
+
+namespace ebbinghaus::cache {
+
+absl::Status LayerCache::Append(const at::Tensor& keys, const at::Tensor& values) {
+  const int64_t page_tokens = pool_->shape().page_tokens;
+  const int64_t count = keys.size(0);
+  std::vector<Page> added;
+  for (uint64_t need = pool_->shape().PagesFor(live_ + count) - pages_.size(); need > 0; --need) {
+    EBB_ASSIGN_OR_RETURN(Page page, pool_->Acquire());
+    added.push_back(std::move(page));
+  }
+  for (Page& page : added) pages_.push_back(std::move(page));
+
+  const at::Tensor k = keys.transpose(0, 1), v = values.transpose(0, 1);  // [K, T, D]
+  for (int64_t done = 0; done < count;) {
+    const int64_t offset = live_ % page_tokens;
+    const int64_t n = std::min(count - done, page_tokens - offset);
+    const Page& page = pages_[live_ / page_tokens];
+    page.keys().narrow(1, offset, n).copy_(k.narrow(1, done, n));
+    page.values().narrow(1, offset, n).copy_(v.narrow(1, done, n));
+    done += n;
+    live_ += static_cast<base::Slot>(n);
+  }
+  return absl::OkStatus();
+}
+
+void LayerCache::Remove(const base::SlotRemovalPlan& plan) {
+  const int64_t page_tokens = pool_->shape().page_tokens;
+  for (const base::SlotMove& move : plan.moves) {
+    const Page& from = pages_[move.from / page_tokens];
+    const Page& to = pages_[move.to / page_tokens];
+    to.keys().select(1, move.to % page_tokens).copy_(from.keys().select(1, move.from % page_tokens));
+    to.values().select(1, move.to % page_tokens).copy_(from.values().select(1, move.from % page_tokens));
+  }
+  live_ = plan.live_after;
+  const size_t needed = pool_->shape().PagesFor(live_);
+  pages_.erase(pages_.begin() + needed, pages_.end());
+}
+
+int64_t LayerCache::SlotsInPage(size_t page) const {
+  const int64_t page_tokens = pool_->shape().page_tokens;
+  return std::min<int64_t>(page_tokens, live_ - static_cast<int64_t>(page) * page_tokens);
+}
+
+at::Tensor LayerCache::Keys(size_t page) const { return pages_[page].keys().narrow(1, 0, SlotsInPage(page)); }
+
+at::Tensor LayerCache::Values(size_t page) const { return pages_[page].values().narrow(1, 0, SlotsInPage(page)); }
+
+KvCache::KvCache(PagePool* pool, uint32_t layers) : pool_(pool) {
+  layers_.reserve(layers);
+  for (uint32_t l = 0; l < layers; ++l) layers_.emplace_back(pool);
+}
+
+base::Slot KvCache::max_live() const {
+  base::Slot most = 0;
+  for (const LayerCache& layer : layers_) most = std::max(most, layer.live());
+  return most;
+}
+
+uint64_t KvCache::bytes() const {
+  uint64_t pages = 0;
+  for (const LayerCache& layer : layers_) pages += layer.page_count();
+  return pages * pool_->shape().page_bytes();
+}
+
+}  // namespace ebbinghaus::cache

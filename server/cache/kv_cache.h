@@ -1,0 +1,60 @@
+// One sequence's keys and values by slot: every layer has its own live slots and its own pages, so a layer may forget
+// alone (memory-spec 4.3, per_layer).
+#pragma once
+
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "server/base/removal_plan.h"
+#include "server/cache/page_pool.h"
+
+namespace ebbinghaus::cache {
+
+// Slots [0, live) are dense: page i holds slots [i * page_tokens, (i + 1) * page_tokens). Stored K/V are
+// pristine: rotary position applied, never scaled by a memory weight (spec 1).
+class LayerCache {
+ public:
+  explicit LayerCache(PagePool* pool) : pool_(pool) {}
+
+  base::Slot live() const { return live_; }
+  size_t page_count() const { return pages_.size(); }
+
+  // Appends the newborns' keys and values, both [T, K, D] in any float type, in slots live()...live()+T-1.
+  // Errors: ResourceExhausted; then nothing was appended.
+  absl::Status Append(const at::Tensor& keys, const at::Tensor& values);
+
+  // Copies one token per hole, then gives emptied pages back (spec 4.5). Requires: plan.live_before == live().
+  void Remove(const base::SlotRemovalPlan& plan);
+
+  // The live part of page i.
+  at::Tensor Keys(size_t page) const;    // [K, slots in page, D]
+  at::Tensor Values(size_t page) const;  // [K, slots in page, D]
+
+ private:
+  int64_t SlotsInPage(size_t page) const;
+
+  PagePool* pool_;
+  std::vector<Page> pages_;
+  base::Slot live_ = 0;
+};
+
+class KvCache {
+ public:
+  KvCache(PagePool* pool, uint32_t layers);
+
+  LayerCache& layer(uint32_t l) { return layers_[l]; }
+  const LayerCache& layer(uint32_t l) const { return layers_[l]; }
+  uint32_t layers() const { return static_cast<uint32_t>(layers_.size()); }
+
+  base::Slot max_live() const;  // over layers
+  uint64_t bytes() const;       // pages owned * page size (spec I17)
+
+ private:
+  PagePool* pool_;
+  std::vector<LayerCache> layers_;
+};
+
+}  // namespace ebbinghaus::cache

@@ -1,0 +1,157 @@
+#include "server/engine/engine.h"
+
+#include <exception>
+#include <unordered_map>
+#include <utility>
+
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/host_memory.h"
+#include "server/base/status_macros.h"
+#include "server/cache/page_pool.h"
+#include "server/engine/device.h"
+#include "server/engine/sequence.h"
+#include "server/model/decoder.h"
+
+namespace ebbinghaus::engine {
+namespace {
+
+using base::SequenceId;
+
+class DecoderEngine final : public base::Engine {
+ public:
+  DecoderEngine(base::ModelInfo info, std::unique_ptr<model::Decoder> decoder, cache::PageShape shape,
+                uint64_t kv_memory_bytes)
+      : info_(std::move(info)), decoder_(std::move(decoder)), pool_(shape, kv_memory_bytes) {}
+
+  const base::ModelInfo& model() const override { return info_; }
+
+  absl::StatusOr<SequenceId> Add(base::SequenceSpec spec) override {
+    const uint64_t needed = Sequence::PagesNeeded(spec, decoder_->config(), pool_.shape());
+    if (reserved_pages_ + needed > pool_.capacity_pages()) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("K/V memory: the request may need ", needed * pool_.shape().page_bytes(), " bytes, free are ",
+                       (pool_.capacity_pages() - reserved_pages_) * pool_.shape().page_bytes(), " of ",
+                       kv_capacity_bytes()));
+    }
+    reserved_pages_ += needed;
+    const SequenceId id{++last_id_};
+    sequences_.emplace(id, std::make_unique<Sequence>(std::move(spec), decoder_.get(), &pool_));
+    return id;
+  }
+
+  std::vector<base::StepOutcome> Step(const std::vector<base::StepItem>& plan) override {
+    const c10::InferenceMode inference;
+    std::vector<base::StepOutcome> outcomes;
+    outcomes.reserve(plan.size());
+    for (const base::StepItem& item : plan) outcomes.push_back(RunItem(item));
+    return outcomes;
+  }
+
+  base::MemoryStats Stats(SequenceId sequence) const override { return sequences_.at(sequence)->Stats(); }
+  std::vector<base::TokenWeights> Weights(SequenceId sequence) const override {
+    return sequences_.at(sequence)->Weights();
+  }
+
+  void Remove(SequenceId sequence) override {
+    const auto found = sequences_.find(sequence);
+    if (found == sequences_.end()) return;
+    reserved_pages_ -= found->second->reserved_pages();
+    sequences_.erase(found);
+  }
+
+  uint64_t kv_used_bytes(SequenceId sequence) const override { return sequences_.at(sequence)->kv_bytes(); }
+  uint64_t kv_used_bytes() const override { return pool_.used_bytes(); }
+  uint64_t kv_capacity_bytes() const override { return pool_.capacity_pages() * pool_.shape().page_bytes(); }
+
+ private:
+  // libtorch reports by exceptions; they end this sequence, not the process.
+  base::StepOutcome RunItem(const base::StepItem& item) {
+    base::StepOutcome outcome{.sequence = item.sequence, .status = {}, .token = {}, .forgotten = {}};
+    try {
+      Sequence& sequence = *sequences_.at(item.sequence);
+      if (sequence.prompt_read()) {
+        absl::StatusOr<base::SampledToken> token = sequence.Decode(outcome.forgotten);
+        outcome.status = token.status();
+        if (token.ok()) outcome.token = *std::move(token);
+      } else {
+        auto token = sequence.ReadPrompt(item.prompt_tokens);
+        outcome.status = token.status();
+        if (token.ok()) outcome.token = *std::move(token);
+      }
+    } catch (const std::exception& error) {
+      outcome.status = absl::InternalError(absl::StrCat("the step failed: ", error.what()));
+    }
+    return outcome;
+  }
+
+  struct HashId {
+    size_t operator()(SequenceId id) const { return std::hash<uint64_t>()(static_cast<uint64_t>(id)); }
+  };
+
+  const base::ModelInfo info_;
+  const std::unique_ptr<model::Decoder> decoder_;
+  cache::PagePool pool_;  // outlives the sequences
+  std::unordered_map<SequenceId, std::unique_ptr<Sequence>, HashId> sequences_;
+  uint64_t reserved_pages_ = 0;
+  uint64_t last_id_ = 0;
+};
+
+// Half of what is left beside the weights; issue of sizing by hand: --kv-memory.
+uint64_t DefaultKvMemory(uint64_t weight_bytes) {
+  const uint64_t limit = base::MemoryLimitBytes();
+  return limit > weight_bytes ? (limit - weight_bytes) / 2 : 0;
+}
+
+absl::StatusOr<uint32_t> ContextLimit(const model::ModelConfig& config, uint32_t max_context) {
+  if (max_context > config.context) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-context ", max_context, " is larger than the model's context of ", config.context, " tokens"));
+  }
+  return max_context == 0 ? config.context : max_context;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(const model::Checkpoint& checkpoint,
+                                                         const EngineOptions& options) {
+  const c10::InferenceMode inference;
+  try {
+    EBB_ASSIGN_OR_RETURN(const Placement placement, ChoosePlacement(options.device, options.weights, options.kv));
+    EBB_ASSIGN_OR_RETURN(const uint32_t context, ContextLimit(checkpoint.config(), options.max_context));
+    SetComputeThreads(options.threads);
+    EBB_ASSIGN_OR_RETURN(std::unique_ptr<model::Decoder> decoder,
+                         model::Decoder::Load(checkpoint, {.device = placement.device, .weights = placement.weights}));
+    const model::ModelConfig& config = decoder->config();
+    const cache::PageShape shape{.kv_heads = config.kv_heads,
+                                 .head_size = config.head_size,
+                                 .dtype = placement.kv,
+                                 .device = placement.device};
+    const uint64_t kv_memory = options.kv_memory_bytes ? options.kv_memory_bytes : DefaultKvMemory(decoder->weight_bytes());
+    if (kv_memory < shape.page_bytes() * config.layers) {
+      return absl::InvalidArgumentError(absl::StrCat("--kv-memory of ", kv_memory, " bytes holds less than one page per layer (",
+                                                     shape.page_bytes() * config.layers, " bytes)"));
+    }
+    base::ModelInfo info{
+        .name = options.model_name.empty() ? config.name : options.model_name,
+        .architecture = std::string(model::Name(config.architecture)),
+        .vocabulary_size = static_cast<uint32_t>(config.vocabulary),
+        .context_tokens = context,
+        .layers = static_cast<uint32_t>(config.layers),
+        .query_heads = static_cast<uint32_t>(config.query_heads),
+        .kv_heads = static_cast<uint32_t>(config.kv_heads),
+        .head_size = static_cast<uint32_t>(config.head_size),
+        .weights = FormName(placement.weights),
+        .kv = FormName(placement.kv),
+        .weight_bytes = decoder->weight_bytes(),
+        .kv_bytes_per_token = shape.page_bytes() / shape.page_tokens * config.layers,
+    };
+    return std::make_unique<DecoderEngine>(std::move(info), std::move(decoder), shape, kv_memory);
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("loading the weights failed: ", error.what()));
+  }
+}
+
+}  // namespace ebbinghaus::engine

@@ -1,0 +1,53 @@
+// From logits to one token. Randomness is keyed by (seed, position), so a request's tokens never depend on what else
+// runs (idea: google/gemma.cpp).
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "server/base/engine.h"
+#include "server/base/generation.h"
+
+namespace ebbinghaus::engine {
+
+// A uniform number in [0, 1) that depends on nothing else. Source: SplitMix64 (Steele et al. 2014).
+double UniformAt(uint64_t seed, base::Position position);
+
+// ln softmax(logits)[id], over the whole vocabulary, in double.
+class LogProbabilities {
+ public:
+  explicit LogProbabilities(absl::Span<const float> logits);  // [V]; must outlive this
+  double operator[](base::TokenId id) const { return logits_[id] - log_sum_; }
+  // The `count` most likely tokens, by falling probability (ties: lower id first).
+  std::vector<base::Candidate> Top(uint32_t count) const;
+
+ private:
+  absl::Span<const float> logits_;
+  double log_sum_;
+};
+
+// One sequence's sampling: its parameters and what it has seen so far. One thread.
+class Sampler {
+ public:
+  Sampler(base::SamplingParameters parameters, absl::Span<const base::TokenId> prompt);
+
+  // In this order: repetition (prompt and output), presence and frequency penalty (output), logit bias, `banned` ids;
+  // then greedy at temperature 0, else temperature, top-k, top-p, min-p and a draw at `position`.
+  // logits: [V], overwritten. Errors: Internal when they are not finite.
+  absl::StatusOr<base::TokenId> Sample(absl::Span<float> logits, base::Position position,
+                                       absl::Span<const base::TokenId> banned);
+
+ private:
+  void Penalize(absl::Span<float> logits) const;
+  base::TokenId Draw(absl::Span<const float> logits, base::Position position);
+
+  const base::SamplingParameters parameters_;
+  std::unordered_map<base::TokenId, uint32_t> output_counts_;
+  std::vector<base::TokenId> seen_;           // prompt and output, distinct
+  std::vector<std::pair<float, base::TokenId>> ranked_;  // reused between draws
+};
+
+}  // namespace ebbinghaus::engine
