@@ -1,0 +1,7 @@
+# Debian 13's gRPC asks CMake for the package re2, which ships only a pkg-config file.
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(re2 REQUIRED IMPORTED_TARGET re2)
+if(NOT TARGET re2::re2)
+  add_library(re2::re2 INTERFACE IMPORTED)
+  target_link_libraries(re2::re2 INTERFACE PkgConfig::re2)
+endif()
