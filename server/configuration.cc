@@ -1,0 +1,213 @@
+#include "server/configuration.h"
+
+#include <fstream>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "server/configuration_options.h"
+
+namespace ebbinghaus {
+namespace {
+
+constexpr absl::string_view kEnvironmentPrefix = "EBBINGHAUS_";
+constexpr size_t kMaxFileBytes = 1 << 20;
+
+std::string EnvironmentName(absl::string_view option) {
+  return absl::StrCat(kEnvironmentPrefix, absl::AsciiStrToUpper(absl::StrReplaceAll(option, {{"-", "_"}})));
+}
+
+constexpr std::pair<absl::string_view, Action> kActions[] = {{"help", Action::kHelp},
+                                                            {"version", Action::kVersion},
+                                                            {"print-config", Action::kPrintConfig},
+                                                            {"check-config", Action::kCheckConfig}};
+
+std::optional<Action> FindAction(absl::string_view name) {
+  for (const auto& [known, action] : kActions) {
+    if (known == name) return action;
+  }
+  return std::nullopt;
+}
+
+class Reader {
+ public:
+  explicit Reader(const ConfigurationInput& input) : input_(input) {
+    for (const Option& option : Options()) parsed_.sources[option.name] = "default";
+  }
+
+  absl::StatusOr<ParsedConfiguration> Read() {
+    // Lowest precedence is applied first, but the command line must be read first: it names the file.
+    std::vector<std::pair<std::string, std::string>> flags = ReadArguments();
+    std::vector<std::pair<std::string, std::string>> environment = ReadEnvironment();
+    if (!config_path_.empty()) ReadFile();
+    for (const auto& [name, value] : environment) Apply(name, value, "environment", EnvironmentName(name));
+    for (const auto& [name, value] : flags) Apply(name, value, "flag", absl::StrCat("--", name));
+    if (parsed_.action == Action::kServe && parsed_.values.model.empty()) {
+      problems_.push_back("--model: required: a Hugging Face folder or a .gguf file");
+    }
+    if (parsed_.action == Action::kHelp || parsed_.action == Action::kVersion) return std::move(parsed_);
+    if (!problems_.empty()) return absl::InvalidArgumentError(absl::StrJoin(problems_, "\n"));
+    return std::move(parsed_);
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::string>> ReadArguments() {
+    std::vector<std::pair<std::string, std::string>> flags;
+    const std::vector<std::string>& arguments = input_.arguments;
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      if (!absl::StartsWith(arguments[i], "--") || arguments[i].size() == 2) {
+        problems_.push_back(absl::StrCat("'", arguments[i], "': not a flag; every argument is --name value (--help)"));
+        continue;
+      }
+      std::pair<std::string, std::optional<std::string>> parts;
+      std::vector<std::string> split = absl::StrSplit(arguments[i].substr(2), absl::MaxSplits('=', 1));
+      parts.first = split[0];
+      if (split.size() == 2) parts.second = split[1];
+      if (auto action = FindAction(parts.first); action && !parts.second) {
+        parsed_.action = *action;
+        continue;
+      }
+      const Option* option = FindOption(parts.first);
+      if (option == nullptr && parts.first != "config") {
+        problems_.push_back(absl::StrCat("--", parts.first, ": unknown flag (--help lists all)"));
+        // Its value, if it looks like one, belongs to it and is no second problem.
+        if (!parts.second && i + 1 < arguments.size() && !absl::StartsWith(arguments[i + 1], "--")) ++i;
+        continue;
+      }
+      if (!parts.second && option != nullptr && option->is_switch) {
+        parts.second = "on";
+        // `--log-prompts off` too, since the environment and the file spell it so.
+        if (i + 1 < arguments.size() && ParseBool(arguments[i + 1]).ok()) parts.second = arguments[++i];
+      }
+      if (!parts.second) {
+        if (i + 1 >= arguments.size() || absl::StartsWith(arguments[i + 1], "--")) {
+          problems_.push_back(absl::StrCat("--", parts.first, ": needs a value"));
+          continue;
+        }
+        parts.second = arguments[++i];
+      }
+      if (parts.first == "config") {
+        config_path_ = *parts.second;
+      } else {
+        flags.emplace_back(parts.first, *parts.second);
+      }
+    }
+    return flags;
+  }
+
+  std::vector<std::pair<std::string, std::string>> ReadEnvironment() {
+    std::vector<std::pair<std::string, std::string>> values;
+    std::set<std::string> known = {EnvironmentName("config")};
+    for (const Option& option : Options()) {
+      known.insert(EnvironmentName(option.name));
+      auto found = input_.environment.find(EnvironmentName(option.name));
+      if (found != input_.environment.end()) values.emplace_back(option.name, found->second);
+    }
+    if (auto found = input_.environment.find(EnvironmentName("config"));
+        found != input_.environment.end() && config_path_.empty()) {
+      config_path_ = found->second;
+    }
+    for (const auto& [name, value] : input_.environment) {
+      if (absl::StartsWith(name, kEnvironmentPrefix) && known.count(name) == 0) {
+        parsed_.warnings.push_back(absl::StrCat("environment variable ", name, " names no option; ignored"));
+      }
+    }
+    return values;
+  }
+
+  void ReadFile() {
+    std::ifstream file(config_path_);
+    std::string text(kMaxFileBytes + 1, '\0');
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<size_t>(file.gcount()));
+    if (file.bad() || (text.empty() && !file.eof()) || text.size() > kMaxFileBytes) {
+      problems_.push_back(absl::StrCat("--config ", config_path_, ": cannot be read, or is larger than 1 MiB"));
+      return;
+    }
+    std::set<std::string> seen;
+    int number = 0;
+    for (absl::string_view line : absl::StrSplit(text, '\n')) {
+      ReadLine(absl::StrCat(config_path_, ":", ++number), line, seen);
+    }
+  }
+
+  // `key: value` or `key = value`; `#` starts a comment at the start of a line or after a space.
+  void ReadLine(const std::string& where, absl::string_view line, std::set<std::string>& seen) {
+    if (size_t comment = line.find(" #"); comment != line.npos) line = line.substr(0, comment);
+    line = absl::StripAsciiWhitespace(line);
+    if (line.empty() || line[0] == '#') return;
+    size_t separator = line.find_first_of(":=");
+    if (separator == line.npos) {
+      problems_.push_back(absl::StrCat(where, ": expected `key: value` or `key = value`"));
+      return;
+    }
+    std::string name(absl::StripAsciiWhitespace(line.substr(0, separator)));
+    absl::string_view value = absl::StripAsciiWhitespace(line.substr(separator + 1));
+    if (value.size() >= 2 && (value[0] == '"' || value[0] == '\'') && value.back() == value[0]) {
+      value = value.substr(1, value.size() - 2);
+    }
+    if (FindOption(name) == nullptr) {
+      problems_.push_back(absl::StrCat(where, ": unknown key '", name, "'"));
+    } else if (!seen.insert(name).second) {
+      problems_.push_back(absl::StrCat(where, ": key '", name, "' is there twice"));
+    } else if (!(name == "model" && value.empty())) {  // --print-config writes an empty model so
+      Apply(name, value, "file", where);
+    }
+  }
+
+  void Apply(const std::string& name, absl::string_view value, const char* source, absl::string_view where) {
+    if (absl::Status status = FindOption(name)->set(parsed_.values, value); !status.ok()) {
+      problems_.push_back(absl::StrCat(where, source == absl::string_view("file") ? absl::StrCat(": ", name) : "", ": ",
+                                       status.message()));
+    } else {
+      parsed_.sources[name] = source;
+    }
+  }
+
+  const ConfigurationInput& input_;
+  ParsedConfiguration parsed_;
+  std::string config_path_;
+  std::vector<std::string> problems_;
+};
+
+}  // namespace
+
+absl::StatusOr<ParsedConfiguration> ParseConfiguration(const ConfigurationInput& input) {
+  return Reader(input).Read();
+}
+
+std::string HelpText() {
+  std::string text =
+      "Usage: ebbinghaus-server --model PATH [--flag value]...\n"
+      "Serves a language model over gRPC with a memory that forgets.\n\n";
+  const Configuration defaults;
+  for (const Option& option : Options()) {
+    std::string value = option.get(defaults);
+    absl::StrAppend(&text, "  --", option.name, " ", option.value_name, "\n      ", option.help,
+                    value.empty() ? "" : absl::StrCat(" (default ", value, ")"), "\n");
+  }
+  absl::StrAppend(&text,
+                  "  --config FILE\n      lines of `flag: value` or `flag = value`; # starts a comment\n"
+                  "  --print-config\n      print every value in force and where it came from, then exit\n"
+                  "  --check-config\n      check flags, environment and file, then exit\n"
+                  "  --version\n  --help\n\n"
+                  "Every flag is also an environment variable (--max-batch: EBBINGHAUS_MAX_BATCH) and a key of the\n"
+                  "file; a flag beats the environment, the environment beats the file.\n");
+  return text;
+}
+
+std::string PrintConfiguration(const ParsedConfiguration& parsed) {
+  std::string text;
+  for (const Option& option : Options()) {
+    absl::StrAppend(&text, option.name, " = ", option.get(parsed.values), "  # ", parsed.sources.at(option.name), "\n");
+  }
+  return text;
+}
+
+}  // namespace ebbinghaus

@@ -1,0 +1,219 @@
+#include "server/configuration_options.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/base/status_macros.h"
+
+namespace ebbinghaus {
+namespace {
+
+absl::Status Expected(absl::string_view what, absl::string_view got) {
+  return absl::InvalidArgumentError(absl::StrCat("expected ", what, ", got '", got, "'"));
+}
+
+Option BoolOption(std::string name, std::string help, bool Configuration::*field, bool is_switch) {
+  auto set = [field](Configuration& c, absl::string_view text) {
+    EBB_ASSIGN_OR_RETURN(c.*field, ParseBool(text));
+    return absl::OkStatus();
+  };
+  auto get = [field](const Configuration& c) { return std::string(c.*field ? "on" : "off"); };
+  return {std::move(name), "on|off", std::move(help), set, get, is_switch};
+}
+
+Option ChoiceOption(std::string name, std::string help, std::vector<std::string> choices,
+                    std::string Configuration::*field) {
+  std::string all = absl::StrJoin(choices, "|");
+  auto set = [field, choices, all](Configuration& c, absl::string_view text) {
+    if (std::find(choices.begin(), choices.end(), text) == choices.end()) return Expected(all, text);
+    c.*field = std::string(text);
+    return absl::OkStatus();
+  };
+  return {std::move(name), all, std::move(help), set, [field](const Configuration& c) { return c.*field; }};
+}
+
+// `zero` is the word for 0 ("auto"), or empty when 0 is not allowed; `minimum` applies to numbers.
+Option CountOption(std::string name, std::string help, uint32_t Configuration::*field, uint32_t minimum,
+                   uint32_t maximum, std::string zero = "") {
+  auto set = [=](Configuration& c, absl::string_view text) {
+    uint32_t value = 0;
+    if (!zero.empty() && text == zero) {
+      c.*field = 0;
+      return absl::OkStatus();
+    }
+    if (!absl::SimpleAtoi(text, &value) || value < minimum || value > maximum) {
+      return Expected(absl::StrCat("an integer in [", minimum, ", ", maximum, "]",
+                                   zero.empty() ? "" : absl::StrCat(" or ", zero)),
+                      text);
+    }
+    c.*field = value;
+    return absl::OkStatus();
+  };
+  auto get = [=](const Configuration& c) {
+    return c.*field == 0 && !zero.empty() ? zero : absl::StrCat(c.*field);
+  };
+  return {std::move(name), zero.empty() ? "N" : absl::StrCat("N|", zero), std::move(help), set, get};
+}
+
+Option AddressOption(std::string name, std::string help, HostPort Configuration::*field) {
+  auto set = [field](Configuration& c, absl::string_view text) {
+    EBB_ASSIGN_OR_RETURN(c.*field, ParseHostPort(text));
+    return absl::OkStatus();
+  };
+  return {std::move(name), "HOST:PORT", std::move(help), set,
+          [field](const Configuration& c) { return ToString(c.*field); }};
+}
+
+// One of `all`, by its Name().
+template <typename T>
+Option NamedOption(std::string name, std::string help, std::vector<std::pair<std::string, T>> all,
+                   T Configuration::*field) {
+  std::vector<std::string> names;
+  for (const auto& entry : all) names.push_back(entry.first);
+  std::string choices = absl::StrJoin(names, "|");
+  auto set = [=](Configuration& c, absl::string_view text) {
+    for (const auto& [known, value] : all) {
+      if (known != text) continue;
+      c.*field = value;
+      return absl::OkStatus();
+    }
+    return Expected(choices, text);
+  };
+  auto get = [=](const Configuration& c) {
+    for (const auto& [known, value] : all) {
+      if (value == c.*field) return known;
+    }
+    return std::string();
+  };
+  return {std::move(name), choices, std::move(help), set, get};
+}
+
+Option ModelOption() {
+  auto set = [](Configuration& c, absl::string_view text) {
+    if (text.empty()) return Expected("a path", text);
+    c.model = std::string(text);
+    return absl::OkStatus();
+  };
+  return {"model", "PATH", "a Hugging Face folder or a .gguf file; required to serve", set,
+          [](const Configuration& c) { return c.model; }};
+}
+
+Option DeviceOption() {
+  auto set = [](Configuration& c, absl::string_view text) {
+    uint32_t index = 0;
+    absl::string_view number = text;
+    bool cuda = absl::StartsWith(text, "cuda:");
+    if (cuda) number.remove_prefix(5);
+    bool digits = !number.empty() && std::all_of(number.begin(), number.end(), absl::ascii_isdigit);
+    if (text != "auto" && text != "cpu" && !(cuda && digits && absl::SimpleAtoi(number, &index))) {
+      return Expected("auto, cpu or cuda:N", text);
+    }
+    c.device = std::string(text);
+    return absl::OkStatus();
+  };
+  return {"device", "auto|cpu|cuda:N", "where weights and K/V live", set,
+          [](const Configuration& c) { return c.device; }};
+}
+
+Option KvMemoryOption() {
+  auto set = [](Configuration& c, absl::string_view text) {
+    if (text == "auto") {
+      c.kv_memory_bytes = 0;
+      return absl::OkStatus();
+    }
+    EBB_ASSIGN_OR_RETURN(uint64_t bytes, ParseBytes(text));
+    if (bytes < (1u << 20)) return Expected("at least 1MiB, or auto", text);
+    c.kv_memory_bytes = bytes;
+    return absl::OkStatus();
+  };
+  auto get = [](const Configuration& c) {
+    return c.kv_memory_bytes == 0 ? std::string("auto") : absl::StrCat(c.kv_memory_bytes);
+  };
+  return {"kv-memory", "SIZE|auto",
+          "memory for K/V of all requests, such as 8GiB or 512MiB; auto: half of what the weights leave free", set,
+          get};
+}
+
+std::string FormatDuration(base::Duration d) {
+  auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
+  return ms % 1000 == 0 ? absl::StrCat(ms / 1000, "s") : absl::StrCat(ms, "ms");
+}
+
+Option DurationOption(std::string name, std::string help, base::Duration Configuration::*field) {
+  auto set = [field](Configuration& c, absl::string_view text) {
+    EBB_ASSIGN_OR_RETURN(c.*field, ParseDuration(text));
+    return absl::OkStatus();
+  };
+  return {std::move(name), "DURATION", std::move(help), set,
+          [field](const Configuration& c) { return FormatDuration(c.*field); }};
+}
+
+// --- The table ------------------------------------------------------------------------------------------------
+
+std::vector<Option> MakeOptions() {
+  using C = Configuration;
+  constexpr uint32_t kMax = 1u << 30;
+  std::vector<std::pair<std::string, base::GenerationMode>> modes;
+  for (base::GenerationMode mode : base::kAllModes) modes.emplace_back(base::Name(mode), mode);
+  std::vector<std::pair<std::string, memory::Preset>> presets;
+  for (memory::Preset preset : {memory::Preset::kOriginal, memory::Preset::kDefault, memory::Preset::kChat,
+                                memory::Preset::kTight}) {
+    presets.emplace_back(memory::Name(preset), preset);
+  }
+  return {
+      ModelOption(),
+      AddressOption("listen", "where gRPC listens; port 0 picks a free one", &C::listen),
+      AddressOption("http-listen", "where /metrics, /healthz and /readyz listen; port 0 picks a free one",
+                    &C::http_listen),
+      ChoiceOption("weights", "form of the weights in memory; auto: bf16 where the machine computes in it",
+                   {"auto", "f32", "bf16"}, &C::weights),
+      ChoiceOption("kv", "form of K/V in memory; auto: as the weights", {"auto", "f32", "bf16"}, &C::kv),
+      DeviceOption(),
+      ChoiceOption("engine", "which engine computes", {"reference"}, &C::engine),
+      CountOption("threads", "compute threads; auto: as many as CPU quota and affinity allow", &C::threads, 1, 1024,
+                  "auto"),
+      KvMemoryOption(),
+      CountOption("max-batch", "requests computed at the same time", &C::max_batch, 1, 4096),
+      CountOption("max-queue", "requests that may wait; one more is refused", &C::max_queue, 1, 65536),
+      CountOption("max-queue-tokens", "prompt tokens that may wait", &C::max_queue_tokens, 1, kMax),
+      CountOption("max-context", "longest prompt and output together; auto: what the model was trained for",
+                  &C::max_context, 16, kMax, "auto"),
+      NamedOption("default-mode", "mode of requests that name none", modes, &C::default_mode),
+      NamedOption("default-preset", "memory preset of requests that name none", presets, &C::default_preset),
+      DurationOption("drain-timeout", "how long requests underway may go on after SIGTERM, such as 30s or 500ms",
+                     &C::drain_timeout),
+      BoolOption("reflection", "gRPC server reflection", &C::reflection, false),
+      NamedOption<LogFormat>("log-format", "how log lines look", {{"text", LogFormat::kText}, {"json", LogFormat::kJson}},
+                             &C::log_format),
+      ChoiceOption("log-level", "least severe level that is logged", {"debug", "info", "warning", "error"},
+                   &C::log_level),
+      BoolOption("log-prompts", "log prompts and answers too (they may be private)", &C::log_prompts, true),
+  };
+}
+
+}  // namespace
+
+absl::StatusOr<bool> ParseBool(absl::string_view text) {
+  if (text == "on" || text == "true") return true;
+  if (text == "off" || text == "false") return false;
+  return Expected("on or off", text);
+}
+
+const std::vector<Option>& Options() {
+  static const auto* const options = new std::vector<Option>(MakeOptions());
+  return *options;
+}
+
+const Option* FindOption(absl::string_view name) {
+  for (const Option& option : Options()) {
+    if (option.name == name) return &option;
+  }
+  return nullptr;
+}
+
+}  // namespace ebbinghaus

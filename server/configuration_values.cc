@@ -1,0 +1,73 @@
+// How single values are written: durations, sizes, addresses.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "server/configuration.h"
+
+namespace ebbinghaus {
+namespace {
+
+absl::Status Expected(absl::string_view what, absl::string_view got) {
+  return absl::InvalidArgumentError(absl::StrCat("expected ", what, ", got '", got, "'"));
+}
+
+}  // namespace
+
+std::string ToString(const HostPort& address) { return absl::StrCat(address.host, ":", address.port); }
+
+absl::StatusOr<base::Duration> ParseDuration(absl::string_view text) {
+  constexpr std::pair<absl::string_view, double> kUnits[] = {{"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}};
+  constexpr double kMaxSeconds = 30 * 24 * 3600.0;
+  if (text == "0") return base::Duration::zero();
+  for (const auto& [unit, seconds] : kUnits) {
+    absl::string_view number = text;
+    double value = 0;
+    if (!absl::EndsWith(text, unit)) continue;
+    number.remove_suffix(unit.size());
+    if (number.empty() || !absl::ascii_isdigit(number.back()) || !absl::SimpleAtod(number, &value)) continue;
+    if (!std::isfinite(value) || value < 0 || value * seconds > kMaxSeconds) break;
+    return std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(value * seconds));
+  }
+  return Expected("a duration of at most 30 days such as 500ms, 30s, 2m or 1h", text);
+}
+
+absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {
+  constexpr std::pair<absl::string_view, double> kUnits[] = {{"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0},
+                                                            {"TiB", 1099511627776.0}, {"KB", 1e3}, {"MB", 1e6},
+                                                            {"GB", 1e9}, {"TB", 1e12}, {"B", 1.0}, {"", 1.0}};
+  for (const auto& [unit, bytes] : kUnits) {
+    absl::string_view number = text;
+    double value = 0;
+    if (!absl::EndsWith(text, unit)) continue;
+    number.remove_suffix(unit.size());
+    if (number.empty() || !absl::ascii_isdigit(number.back()) || !absl::SimpleAtod(number, &value)) continue;
+    if (!std::isfinite(value) || value < 0 || value * bytes > 1e15) break;
+    return static_cast<uint64_t>(value * bytes);
+  }
+  return Expected("a size of at most 1e15 bytes such as 8GiB, 512MiB or 1048576", text);
+}
+
+absl::StatusOr<HostPort> ParseHostPort(absl::string_view text) {
+  HostPort address;
+  size_t colon = text.rfind(':');
+  uint32_t port = 0;
+  if (colon == text.npos || colon == 0) return Expected("HOST:PORT", text);
+  absl::string_view host = text.substr(0, colon);
+  absl::string_view digits = text.substr(colon + 1);
+  bool bracketed = host.front() == '[' && host.back() == ']' && host.size() > 2;
+  if (!bracketed && host.find_first_of(":[]") != host.npos) return Expected("HOST:PORT with IPv6 in brackets", text);
+  if (digits.empty() || !std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit) ||
+      !absl::SimpleAtoi(digits, &port) || port > 65535) {
+    return Expected("HOST:PORT with a port in [0, 65535]", text);
+  }
+  address.host = std::string(host);
+  address.port = static_cast<uint16_t>(port);
+  return address;
+}
+
+}  // namespace ebbinghaus

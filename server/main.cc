@@ -1,0 +1,163 @@
+// The composition root: the only place where the model's side and the network's side meet.
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/clock.h"
+#include "server/configuration.h"
+#include "server/cpu_count.h"
+#include "server/engine/engine.h"
+#include "server/metrics/metrics.h"
+#include "server/model/checkpoint.h"
+#include "server/model/text_loader.h"
+#include "server/rpc/grpc_server.h"
+#include "server/rpc/http_server.h"
+#include "server/rpc/service.h"
+#include "server/rpc/version.h"
+#include "server/rpc/warm_up.h"
+#include "server/scheduler/log.h"
+#include "server/scheduler/scheduler.h"
+#include "server/shutdown_signal.h"
+
+extern char** environ;
+
+namespace ebbinghaus {
+namespace {
+
+constexpr int kExitFailure = 1;
+constexpr int kExitUsage = 2;
+// For the last messages of a drained server to leave.
+constexpr std::chrono::seconds kCloseGrace{2};
+
+std::map<std::string, std::string> Environment() {
+  std::map<std::string, std::string> all;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    std::string text = *entry;
+    size_t equals = text.find('=');
+    if (equals != text.npos) all[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  return all;
+}
+
+int Fail(const absl::Status& status) {
+  std::string line(status.message());
+  for (char& c : line) {
+    if (c == '\n' || c == '\r') c = ' ';  // one line, whatever a library had to say
+  }
+  std::cerr << "ebbinghaus-server: " << line << std::endl;
+  return kExitFailure;
+}
+
+// What serving needs, in order of construction.
+struct Model {
+  std::shared_ptr<const text::TextModel> text;
+  std::unique_ptr<base::Engine> engine;
+};
+
+absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) {
+  Model loaded;
+  auto checkpoint = model::OpenCheckpoint(c.model);
+  if (!checkpoint.ok()) return checkpoint.status();
+  auto text = model::LoadTextModel(**checkpoint);
+  if (!text.ok()) return text.status();
+  loaded.text = std::make_shared<const text::TextModel>(*std::move(text));
+  engine::EngineOptions options;
+  options.weights = c.weights;
+  options.kv = c.kv;
+  options.device = c.device;
+  options.threads = static_cast<int>(threads);
+  options.kv_memory_bytes = c.kv_memory_bytes;
+  options.max_context = c.max_context;
+  auto engine = engine::MakeEngine(**checkpoint, options);
+  if (!engine.ok()) return engine.status();
+  loaded.engine = *std::move(engine);
+  return loaded;
+}
+
+scheduler::Options SchedulerOptions(const Configuration& c) {
+  scheduler::Options options;
+  options.default_mode = c.default_mode;
+  options.default_preset = c.default_preset;
+  options.max_batch = c.max_batch;
+  options.max_queue = c.max_queue;
+  options.max_queue_tokens = c.max_queue_tokens;
+  options.drain_timeout = c.drain_timeout;
+  options.log_prompts = c.log_prompts;
+  return options;
+}
+
+int Serve(const Configuration& c, ShutdownSignal& signal) {
+  const base::SteadyClock clock;
+  const uint32_t threads = c.threads > 0 ? c.threads : UsableCpus();
+  LogInfo("loading", {{"model", c.model}, {"threads", absl::StrCat(threads)}, {"version", rpc::Version()}});
+  absl::StatusOr<Model> model = LoadModel(c, threads);
+  if (!model.ok()) return Fail(model.status());
+  if (absl::Status status = rpc::WarmUp(model->engine.get(), model->text, &clock); !status.ok()) return Fail(status);
+
+  metrics::Metrics metrics(&clock);
+  scheduler::Scheduler scheduler(SchedulerOptions(c), std::move(model->engine), model->text, &metrics, &clock);
+  auto service = rpc::MakeInferenceService(&scheduler, model->text,
+                                           {rpc::Version(), c.default_mode, c.default_preset, threads}, &clock);
+  auto serving = [&scheduler] { return scheduler.status().state == scheduler::Status::State::kServing; };
+  rpc::HttpContent content{[&metrics] { return metrics.Serialize(); }, serving,
+                           [serving] { return std::string(serving() ? "serving" : "draining"); },
+                           scheduler.model().name, rpc::Version()};
+  auto http = rpc::HttpServer::Start(c.http_listen.host, c.http_listen.port, std::move(content));
+  if (!http.ok()) return Fail(http.status());
+  rpc::GrpcServerOptions grpc_options;
+  grpc_options.host = c.listen.host;
+  grpc_options.port = c.listen.port;
+  grpc_options.reflection = c.reflection;
+  grpc_options.max_streams_per_connection = c.max_batch + c.max_queue + 64;
+  auto grpc = rpc::GrpcServer::Start(grpc_options, service.get());
+  if (!grpc.ok()) return Fail(grpc.status());
+
+  std::cout << "ready grpc=" << c.listen.host << ":" << (*grpc)->port() << " http=" << c.http_listen.host << ":"
+            << (*http)->port() << " model=" << scheduler.model().name << std::endl;
+  signal.Wait();
+  LogInfo("draining", {});
+  (*grpc)->SetServing(false);
+  // A second signal cancels every call, which ends the drain at once.
+  signal.OnNext([&grpc] { (*grpc)->Shutdown(base::Duration::zero()); });
+  scheduler.Drain();
+  (*grpc)->Shutdown(kCloseGrace);
+  signal.OnNext(nullptr);
+  LogInfo("stopped", {});
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace ebbinghaus
+
+int main(int argc, char** argv) {
+  using ebbinghaus::Action;
+  ebbinghaus::ConfigurationInput input{{argv + 1, argv + argc}, ebbinghaus::Environment()};
+  absl::StatusOr<ebbinghaus::ParsedConfiguration> parsed = ebbinghaus::ParseConfiguration(input);
+  if (!parsed.ok()) {
+    std::cerr << parsed.status().message() << std::endl;
+    return ebbinghaus::kExitUsage;
+  }
+  switch (parsed->action) {
+    case Action::kHelp:
+      std::cout << ebbinghaus::HelpText();
+      return EXIT_SUCCESS;
+    case Action::kVersion:
+      std::cout << "ebbinghaus-server " << ebbinghaus::rpc::Version() << "\n";
+      return EXIT_SUCCESS;
+    case Action::kPrintConfig:
+      std::cout << ebbinghaus::PrintConfiguration(*parsed);
+      return EXIT_SUCCESS;
+    case Action::kCheckConfig:
+      std::cout << "configuration ok\n";
+      return EXIT_SUCCESS;
+    case Action::kServe:
+      break;
+  }
+  ebbinghaus::ShutdownSignal signal;
+  return ebbinghaus::Serve(parsed->values, signal);
+}

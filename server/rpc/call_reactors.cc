@@ -1,0 +1,221 @@
+#include "server/rpc/call_reactors.h"
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "server/rpc/event_conversion.h"
+#include "server/rpc/status_conversion.h"
+
+namespace ebbinghaus::rpc {
+namespace {
+
+grpc::Status Cancelled() { return {grpc::StatusCode::CANCELLED, "the call was cancelled"}; }
+
+// Two threads may meet here: whoever runs Pump (the engine's thread, or a gRPC thread after a write; never both, since
+// a ready callback is armed only when no write is under way) and the gRPC thread that brings OnCancel. `mutex_` decides
+// which of them calls Finish. No lock is held while calling out.
+//
+// The engine may hold the ready callback for a moment longer than the call lives, so the reactor counts its references
+// and lets go of its own in OnDone.
+class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
+                            public std::enable_shared_from_this<StreamReactor> {
+ public:
+  static StreamReactor* Start(std::shared_ptr<scheduler::Mailbox> mailbox) {
+    auto reactor = std::make_shared<StreamReactor>(std::move(mailbox));
+    reactor->self_ = reactor;
+    reactor->Pump();
+    return reactor.get();
+  }
+
+  explicit StreamReactor(std::shared_ptr<scheduler::Mailbox> mailbox) : mailbox_(std::move(mailbox)) {}
+
+  void OnWriteDone(bool ok) override {
+    {
+      std::lock_guard lock(mutex_);
+      writing_ = false;
+      if (finished_) return;
+      finished_ = cancelled_ || !ok;
+      ok = !finished_;
+    }
+    if (ok) return Pump();
+    mailbox_->Cancel();
+    Finish(Cancelled());
+  }
+
+  void OnCancel() override {
+    mailbox_->Cancel();  // frees the sequence whatever becomes of a write under way
+    {
+      std::lock_guard lock(mutex_);
+      cancelled_ = true;
+      if (finished_ || writing_) return;  // OnWriteDone finishes
+      finished_ = true;
+    }
+    Finish(Cancelled());
+  }
+
+  void OnDone() override {
+    {
+      std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    mailbox_->OnReady([] {});  // lets go of the callback that holds this object
+    std::shared_ptr<StreamReactor> last = std::move(self_);
+  }
+
+ private:
+  // Sends the next message, or waits for an event.
+  void Pump() {
+    while (next_ == messages_.size()) {
+      std::optional<scheduler::Event> event = mailbox_->Pop();
+      if (!event) return Wait();
+      if (const auto* status = std::get_if<absl::Status>(&*event)) return End(*status);
+      messages_ = converter_.Convert(*event);
+      next_ = 0;
+      ends_ = std::holds_alternative<scheduler::Finished>(*event);
+    }
+    const v1::GenerateResponse* message = &messages_[next_++];
+    const bool last = ends_ && next_ == messages_.size();
+    {
+      std::lock_guard lock(mutex_);
+      if (finished_) return;
+      writing_ = true;
+      finished_ = last;
+    }
+    if (last) {
+      StartWriteAndFinish(message, grpc::WriteOptions(), grpc::Status::OK);
+    } else {
+      StartWrite(message);
+    }
+  }
+
+  // Pump goes on when there is an event. If the call ended meanwhile, OnDone may have come before the callback was set.
+  void Wait() {
+    auto self = shared_from_this();  // the callback may run, and the call end, before OnReady returns
+    mailbox_->OnReady([self] { self->Pump(); });
+    {
+      std::lock_guard lock(mutex_);
+      if (!done_) return;
+    }
+    mailbox_->OnReady([] {});
+  }
+
+  void End(const absl::Status& status) {
+    {
+      std::lock_guard lock(mutex_);
+      if (finished_) return;
+      finished_ = true;
+    }
+    Finish(ToGrpcStatus(status));
+  }
+
+  const std::shared_ptr<scheduler::Mailbox> mailbox_;
+  std::shared_ptr<StreamReactor> self_;
+
+  // Of whoever runs Pump.
+  EventConverter converter_;
+  std::vector<v1::GenerateResponse> messages_;  // of one event; gRPC reads the one under way
+  size_t next_ = 0;
+  bool ends_ = false;  // messages_ are the stream's last
+
+  std::mutex mutex_;
+  bool writing_ = false;    // guarded by mutex_
+  bool cancelled_ = false;  // guarded by mutex_
+  bool finished_ = false;   // guarded by mutex_: Finish was called, or is about to be
+  bool done_ = false;       // guarded by mutex_: OnDone was called
+};
+
+// As StreamReactor, without writes.
+class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable_shared_from_this<CollectReactor> {
+ public:
+  static CollectReactor* Start(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response) {
+    auto reactor = std::make_shared<CollectReactor>(std::move(mailbox), response);
+    reactor->self_ = reactor;
+    reactor->Pump();
+    return reactor.get();
+  }
+
+  CollectReactor(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response)
+      : mailbox_(std::move(mailbox)), response_(response) {}
+
+  void OnCancel() override {
+    mailbox_->Cancel();
+    FinishOnce(Cancelled());
+  }
+
+  void OnDone() override {
+    {
+      std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    mailbox_->OnReady([] {});
+    std::shared_ptr<CollectReactor> last = std::move(self_);
+  }
+
+ private:
+  void Pump() {
+    while (std::optional<scheduler::Event> event = mailbox_->Pop()) {
+      if (const auto* status = std::get_if<absl::Status>(&*event)) return FinishOnce(ToGrpcStatus(*status));
+      if (const auto* token = std::get_if<scheduler::TokenEvent>(&*event)) {
+        text_ += token->text;
+        ids_.push_back(token->token.id);
+      } else if (auto* started = std::get_if<scheduler::Started>(&*event)) {
+        started_ = std::move(*started);
+      } else if (const auto* finished = std::get_if<scheduler::Finished>(&*event)) {
+        return FinishOnce(grpc::Status::OK, finished);
+      }
+    }
+    Wait();
+  }
+
+  void Wait() {  // as StreamReactor::Wait
+    auto self = shared_from_this();  // the callback may run, and the call end, before OnReady returns
+    mailbox_->OnReady([self] { self->Pump(); });
+    {
+      std::lock_guard lock(mutex_);
+      if (!done_) return;
+    }
+    mailbox_->OnReady([] {});
+  }
+
+  // The response is touched only by the one that finishes: after that it belongs to gRPC.
+  void FinishOnce(const grpc::Status& status, const scheduler::Finished* finished = nullptr) {
+    {
+      std::lock_guard lock(mutex_);
+      if (finished_) return;
+      finished_ = true;
+    }
+    if (finished != nullptr) {
+      response_->set_text(std::move(text_));
+      response_->mutable_token_ids()->mutable_ids()->Add(ids_.begin(), ids_.end());
+      if (started_.spec != nullptr) *response_->mutable_started() = ToProto(started_);
+      *response_->mutable_finished() = ToProto(*finished);
+    }
+    Finish(status);
+  }
+
+  const std::shared_ptr<scheduler::Mailbox> mailbox_;
+  v1::CompleteResponse* const response_;
+  std::shared_ptr<CollectReactor> self_;
+
+  // Of whoever runs Pump.
+  scheduler::Started started_;
+  std::string text_;
+  std::vector<base::TokenId> ids_;
+
+  std::mutex mutex_;
+  bool finished_ = false;  // guarded by mutex_
+  bool done_ = false;      // guarded by mutex_
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* StreamEvents(std::shared_ptr<scheduler::Mailbox> mailbox) {
+  return StreamReactor::Start(std::move(mailbox));
+}
+
+grpc::ServerUnaryReactor* CollectEvents(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response) {
+  return CollectReactor::Start(std::move(mailbox), response);
+}
+
+}  // namespace ebbinghaus::rpc

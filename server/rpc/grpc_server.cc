@@ -1,0 +1,77 @@
+#include "server/rpc/grpc_server.h"
+
+#include <chrono>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ebbinghaus/v1/inference.grpc.pb.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
+
+namespace ebbinghaus::rpc {
+namespace {
+
+// Plugins are the process's, not the builder's: they must be chosen once, before the first server.
+void EnablePlugins(bool reflection) {
+  static std::once_flag health;
+  std::call_once(health, [] { grpc::EnableDefaultHealthCheckService(true); });
+  static std::once_flag once;
+  if (reflection) std::call_once(once, [] { grpc::reflection::InitProtoReflectionServerBuilderPlugin(); });
+}
+
+void SetConnectionOptions(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(options.max_receive_bytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.max_streams_per_connection));
+  // Two servers on one port would share its clients at random.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // A vanished client is noticed within 80 s.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // The default of five minutes breaks connections (too_many_pings) of clients that ping at usual rates.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
+                                                              grpc::Service* service) {
+  EnablePlugins(options.reflection);
+  grpc::ServerBuilder builder;
+  SetConnectionOptions(options, builder);
+  int port = 0;
+  const std::string address = absl::StrCat(options.host, ":", options.port);
+  if (!options.host.empty()) builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || (!options.host.empty() && port == 0)) {
+    return absl::UnavailableError(absl::StrCat("cannot listen on ", address, " (gRPC): in use, or not an address here"));
+  }
+  std::unique_ptr<GrpcServer> started(new GrpcServer(std::move(server), static_cast<uint16_t>(port)));
+  started->SetServing(true);
+  return started;
+}
+
+GrpcServer::GrpcServer(std::unique_ptr<grpc::Server> server, uint16_t port)
+    : server_(std::move(server)), port_(port) {}
+
+GrpcServer::~GrpcServer() { Shutdown(base::Duration::zero()); }
+
+void GrpcServer::SetServing(bool serving) {
+  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
+  health->SetServingStatus(serving);  // "" and every name set before
+  health->SetServingStatus(v1::InferenceService::service_full_name(), serving);
+}
+
+void GrpcServer::Shutdown(base::Duration grace) {
+  server_->Shutdown(std::chrono::system_clock::now() +
+                    std::chrono::duration_cast<std::chrono::system_clock::duration>(grace));
+}
+
+std::shared_ptr<grpc::Channel> GrpcServer::InProcessChannel() { return server_->InProcessChannel({}); }
+
+}  // namespace ebbinghaus::rpc

@@ -1,0 +1,54 @@
+// The gRPC side of the process: a listening server with health and reflection.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/base/clock.h"
+
+namespace grpc {
+class Channel;
+class Server;
+class Service;
+}  // namespace grpc
+
+namespace ebbinghaus::rpc {
+
+struct GrpcServerOptions {
+  std::string host = "127.0.0.1";  // IPv6 in brackets; empty: no listening port, in-process channels only
+  uint16_t port = 0;               // 0 = any free port
+  bool reflection = true;
+  uint32_t max_streams_per_connection = 256;  // above batch and queue, so that admission is what refuses
+  int max_receive_bytes = 16 << 20;
+};
+
+// Thread safe.
+class GrpcServer {
+ public:
+  // Listens and serves; health is SERVING. `service` must outlive the server.
+  // Errors: Unavailable when the address cannot be bound (a port in use included: it is never shared).
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcServerOptions& options, grpc::Service* service);
+  ~GrpcServer();  // as Shutdown(0)
+
+  uint16_t port() const { return port_; }
+
+  // What grpc.health.v1 answers for "" and for the inference service.
+  void SetServing(bool serving);
+
+  // Refuses new calls, gives those underway `grace`, then cancels them. Returns when all have ended. May be called again,
+  // from another thread too, with a shorter grace.
+  void Shutdown(base::Duration grace);
+
+  // A channel without a socket.
+  std::shared_ptr<grpc::Channel> InProcessChannel();
+
+ private:
+  GrpcServer(std::unique_ptr<grpc::Server> server, uint16_t port);
+
+  std::unique_ptr<grpc::Server> server_;
+  const uint16_t port_;
+};
+
+}  // namespace ebbinghaus::rpc

@@ -1,0 +1,7 @@
+#include "server/rpc/version.h"
+
+namespace ebbinghaus::rpc {
+
+const char* Version() { return EBBINGHAUS_VERSION; }
+
+}  // namespace ebbinghaus::rpc

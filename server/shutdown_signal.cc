@@ -1,0 +1,78 @@
+#include "server/shutdown_signal.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <utility>
+
+namespace ebbinghaus {
+namespace {
+
+// A signal handler can reach nothing but globals.
+int g_pipe[2] = {-1, -1};
+
+constexpr char kSignal = 's';
+constexpr char kQuit = 'q';
+
+void Write(char what) {
+  while (write(g_pipe[1], &what, 1) < 0 && errno == EINTR) {
+  }
+}
+
+void Handle(int) {
+  const int saved = errno;
+  Write(kSignal);
+  errno = saved;
+}
+
+}  // namespace
+
+ShutdownSignal::ShutdownSignal() {
+  if (pipe2(g_pipe, O_CLOEXEC) != 0) std::abort();
+  signal(SIGPIPE, SIG_IGN);
+  thread_ = std::thread([this] { Watch(); });
+  struct sigaction action = {};
+  action.sa_handler = Handle;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+}
+
+ShutdownSignal::~ShutdownSignal() {
+  signal(SIGTERM, SIG_DFL);
+  signal(SIGINT, SIG_DFL);
+  Write(kQuit);
+  thread_.join();
+}
+
+void ShutdownSignal::Wait() {
+  std::unique_lock lock(mutex_);
+  waiting_ = true;
+  changed_.wait(lock, [this] { return signalled_; });
+}
+
+void ShutdownSignal::OnNext(std::function<void()> action) {
+  std::lock_guard lock(mutex_);
+  on_next_ = std::move(action);
+}
+
+void ShutdownSignal::Watch() {
+  for (char what = 0;;) {
+    const ssize_t got = read(g_pipe[0], &what, 1);
+    if (got < 0 && errno == EINTR) continue;
+    if (got != 1 || what == kQuit) return;
+    std::lock_guard lock(mutex_);
+    if (!waiting_) _exit(EXIT_SUCCESS);
+    if (!signalled_) {
+      signalled_ = true;
+      changed_.notify_all();
+    } else if (on_next_) {
+      on_next_();
+    }
+  }
+}
+
+}  // namespace ebbinghaus

@@ -1,0 +1,37 @@
+// SIGTERM and SIGINT as something ordinary code can wait for.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+namespace ebbinghaus {
+
+// The handler only writes to a pipe; a thread of this object reads it. (Blocking the signals and waiting for them with
+// sigwait would not do: libraries start threads before main, and those take the signal with its default action.)
+// Make one, and keep it to the end of the process. Also makes writing to a closed socket an error instead of SIGPIPE.
+class ShutdownSignal {
+ public:
+  ShutdownSignal();
+  ~ShutdownSignal();
+
+  // Returns at the first signal. A signal that comes before this is called ends the process at once, with 0: nothing is
+  // served yet that would have to be drained.
+  void Wait();
+
+  // What the next signal does, on this object's thread; null: nothing. Returns once a call under way has ended.
+  void OnNext(std::function<void()> action);
+
+ private:
+  void Watch();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool waiting_ = false;              // guarded by mutex_
+  bool signalled_ = false;            // guarded by mutex_
+  std::function<void()> on_next_;     // guarded by mutex_
+  std::thread thread_;
+};
+
+}  // namespace ebbinghaus

@@ -1,0 +1,206 @@
+#include "server/configuration.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace ebbinghaus {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::AllOf;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
+
+ParsedConfiguration Parse(std::vector<std::string> arguments,
+                          std::map<std::string, std::string> environment = {}) {
+  auto parsed = ParseConfiguration({std::move(arguments), std::move(environment)});
+  EXPECT_TRUE(parsed.ok()) << parsed.status();
+  return parsed.ok() ? *parsed : ParsedConfiguration{};
+}
+
+std::string Problems(std::vector<std::string> arguments,
+                     std::map<std::string, std::string> environment = {}) {
+  auto parsed = ParseConfiguration({std::move(arguments), std::move(environment)});
+  EXPECT_FALSE(parsed.ok());
+  return std::string(parsed.status().message());
+}
+
+// A file of this text, gone with the object.
+class ConfigFile {
+ public:
+  explicit ConfigFile(const std::string& text)
+      : path_(testing::TempDir() + "ebbinghaus_" +
+              testing::UnitTest::GetInstance()->current_test_info()->name() + ".conf") {
+    std::ofstream(path_) << text;
+  }
+  ~ConfigFile() { std::remove(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+TEST(ConfigurationTest, DefaultsAreThoseOfTheContract) {
+  Configuration c = Parse({"--model", "m.gguf"}).values;
+  EXPECT_EQ(c.model, "m.gguf");
+  EXPECT_EQ(ToString(c.listen), "127.0.0.1:50051");
+  EXPECT_EQ(ToString(c.http_listen), "127.0.0.1:9464");
+  EXPECT_EQ(c.max_batch, 16u);
+  EXPECT_EQ(c.max_queue, 64u);
+  EXPECT_EQ(c.default_mode, base::GenerationMode::kBaseline);
+  EXPECT_EQ(c.default_preset, memory::Preset::kDefault);
+  EXPECT_EQ(c.drain_timeout, seconds(30));
+}
+
+TEST(ConfigurationTest, FlagsMayBeWrittenWithSpaceOrEqualsSign) {
+  EXPECT_EQ(Parse({"--model=a=b"}).values.model, "a=b");
+  EXPECT_EQ(Parse({"--model", "m", "--default-mode=soft_delete"}).values.default_mode,
+            base::GenerationMode::kSoftDelete);
+}
+
+TEST(ConfigurationTest, AFlagBeatsTheEnvironmentWhichBeatsTheFile) {
+  ConfigFile file("model: from-file\nmax-batch = 3\nmax-queue: 4  # comment\n# comment\n\n");
+  auto parsed = Parse({"--config", file.path(), "--max-batch", "5"},
+                      {{"EBBINGHAUS_MAX_BATCH", "9"}, {"EBBINGHAUS_MAX_QUEUE", "7"}});
+  EXPECT_EQ(parsed.values.model, "from-file");
+  EXPECT_EQ(parsed.values.max_batch, 5u);
+  EXPECT_EQ(parsed.values.max_queue, 7u);
+  EXPECT_EQ(parsed.sources.at("model"), "file");
+  EXPECT_EQ(parsed.sources.at("max-batch"), "flag");
+  EXPECT_EQ(parsed.sources.at("max-queue"), "environment");
+  EXPECT_EQ(parsed.sources.at("listen"), "default");
+}
+
+TEST(ConfigurationTest, TheFileMayBeNamedByTheEnvironment) {
+  ConfigFile file("model: m\n");
+  EXPECT_EQ(Parse({}, {{"EBBINGHAUS_CONFIG", file.path()}}).values.model, "m");
+}
+
+TEST(ConfigurationTest, WhatPrintConfigWritesIsAFileThatGivesTheSameValues) {
+  auto parsed = Parse({"--model", "m", "--drain-timeout", "1500ms", "--kv-memory", "2GiB",
+                       "--threads", "3", "--log-prompts", "--listen", "[::1]:0"});
+  ConfigFile file(PrintConfiguration(parsed));
+  Configuration again = Parse({"--config", file.path()}).values;
+  EXPECT_EQ(again.model, "m");
+  EXPECT_EQ(again.drain_timeout, milliseconds(1500));
+  EXPECT_EQ(again.kv_memory_bytes, 2ull << 30);
+  EXPECT_EQ(again.threads, 3u);
+  EXPECT_TRUE(again.log_prompts);
+  EXPECT_EQ(ToString(again.listen), "[::1]:0");
+  EXPECT_EQ(again.max_context, 0u);
+}
+
+TEST(ConfigurationTest, EveryProblemIsNamedAtOnce) {
+  ConfigFile file("max-batch: none\ncolour: red\nmax-queue: 1\nmax-queue: 2\nnonsense\n");
+  std::string problems =
+      Problems({"--listen", "nowhere", "--tls-cert", "x", "--default-mode", "sparse", "stray",
+                "--config", file.path()},
+               {{"EBBINGHAUS_THREADS", "-1"}});
+  EXPECT_THAT(problems,
+              AllOf(HasSubstr("--listen"), HasSubstr("--tls-cert: unknown flag"),
+                    HasSubstr("--default-mode: expected baseline|soft_delete|sparse_attention"),
+                    HasSubstr("'stray'"), HasSubstr("EBBINGHAUS_THREADS"), HasSubstr("max-batch"),
+                    HasSubstr("unknown key 'colour'"), HasSubstr("'max-queue' is there twice"),
+                    HasSubstr(":5: expected"), HasSubstr("--model: required")));
+}
+
+TEST(ConfigurationTest, FlagsOfLaterVersionsAreNotSilentlyAccepted) {
+  for (const char* flag : {"--deterministic", "--prefix-cache", "--slow-reader-timeout",
+                           "--watchdog-timeout", "--tls-key", "--auth-token-file"}) {
+    EXPECT_THAT(Problems({"--model", "m", flag, "1"}), HasSubstr("unknown flag")) << flag;
+  }
+  EXPECT_THAT(Problems({"--model", "m", "--weights", "int8"}), HasSubstr("auto|f32|bf16"));
+  EXPECT_THAT(Problems({"--model", "m", "--engine", "packed"}), HasSubstr("reference"));
+}
+
+TEST(ConfigurationTest, AMissingValueIsAProblem) {
+  EXPECT_THAT(Problems({"--model"}), HasSubstr("--model: needs a value"));
+  EXPECT_THAT(Problems({"--model", "--threads", "1"}), HasSubstr("--model: needs a value"));
+  EXPECT_THAT(Problems({"--model", ""}), HasSubstr("expected a path"));
+}
+
+TEST(ConfigurationTest, AnUnreadableFileIsAProblem) {
+  EXPECT_THAT(Problems({"--model", "m", "--config", "/nonexistent/file"}),
+              HasSubstr("cannot be read"));
+  EXPECT_THAT(Problems({"--model", "m", "--config", testing::TempDir()}),
+              HasSubstr("cannot be read"));
+}
+
+TEST(ConfigurationTest, AnEnvironmentVariableThatNamesNoOptionIsAWarning) {
+  auto parsed = Parse({"--model", "m"}, {{"EBBINGHAUS_SERVICE_HOST", "10.0.0.1"}, {"PATH", "x"}});
+  EXPECT_THAT(parsed.warnings, testing::ElementsAre(HasSubstr("EBBINGHAUS_SERVICE_HOST")));
+}
+
+TEST(ConfigurationTest, ActionsNeedNoModel) {
+  EXPECT_EQ(Parse({"--help"}).action, Action::kHelp);
+  EXPECT_EQ(Parse({"--version"}).action, Action::kVersion);
+  EXPECT_EQ(Parse({"--print-config"}).action, Action::kPrintConfig);
+  EXPECT_EQ(Parse({"--check-config"}).action, Action::kCheckConfig);
+  EXPECT_THAT(Problems({"--check-config", "--max-batch", "0"}), HasSubstr("[1, 4096]"));
+}
+
+TEST(ConfigurationTest, HelpNamesEveryOptionAndItsDefault) {
+  std::string help = HelpText();
+  for (const auto& [name, source] : Parse({"--model", "m"}).sources) {
+    EXPECT_THAT(help, HasSubstr("--" + name + " "));
+  }
+  EXPECT_THAT(help, HasSubstr("(default 127.0.0.1:50051)"));
+}
+
+TEST(ConfigurationTest, ASwitchMayStandAloneOrTakeOnAndOff) {
+  EXPECT_TRUE(Parse({"--model", "m", "--log-prompts"}).values.log_prompts);
+  EXPECT_TRUE(Parse({"--log-prompts", "--model", "m"}).values.log_prompts);
+  EXPECT_FALSE(Parse({"--model", "m", "--log-prompts", "off"}).values.log_prompts);
+  EXPECT_FALSE(Parse({"--model", "m", "--reflection=off"}).values.reflection);
+  EXPECT_THAT(Problems({"--model", "m", "--reflection", "maybe"}), HasSubstr("on or off"));
+}
+
+TEST(ConfigurationTest, DurationsHaveUnits) {
+  EXPECT_EQ(*ParseDuration("500ms"), milliseconds(500));
+  EXPECT_EQ(*ParseDuration("30s"), seconds(30));
+  EXPECT_EQ(*ParseDuration("1.5s"), milliseconds(1500));
+  EXPECT_EQ(*ParseDuration("2m"), seconds(120));
+  EXPECT_EQ(*ParseDuration("1h"), seconds(3600));
+  EXPECT_EQ(*ParseDuration("0"), seconds(0));
+  for (const char* bad : {"", "s", "30", "-1s", "1d", "inf s", "nans", "infs", "1e99h", "30 s"}) {
+    EXPECT_FALSE(ParseDuration(bad).ok()) << bad;
+  }
+}
+
+TEST(ConfigurationTest, SizesHaveBinaryAndDecimalUnits) {
+  EXPECT_EQ(*ParseBytes("8GiB"), 8ull << 30);
+  EXPECT_EQ(*ParseBytes("512MiB"), 512ull << 20);
+  EXPECT_EQ(*ParseBytes("1.5KiB"), 1536u);
+  EXPECT_EQ(*ParseBytes("2GB"), 2000000000u);
+  EXPECT_EQ(*ParseBytes("123"), 123u);
+  for (const char* bad : {"", "GiB", "-1", "8G iB", "1e300", "nan", "inf", "8XB", "0x10"}) {
+    EXPECT_FALSE(ParseBytes(bad).ok()) << bad;
+  }
+}
+
+TEST(ConfigurationTest, AddressesHaveAHostAndAPort) {
+  EXPECT_EQ(ParseHostPort("0.0.0.0:0")->port, 0);
+  EXPECT_EQ(ParseHostPort("[::1]:50051")->host, "[::1]");
+  for (const char* bad :
+       {"", ":1", "host", "host:", "host:65536", "host:-1", "::1:50051", "host:1x", "[]:1"}) {
+    EXPECT_FALSE(ParseHostPort(bad).ok()) << bad;
+  }
+}
+
+TEST(ConfigurationTest, DevicesAreAutoCpuOrANumberedCudaDevice) {
+  EXPECT_EQ(Parse({"--model", "m", "--device", "cuda:1"}).values.device, "cuda:1");
+  for (const char* bad : {"gpu", "cuda", "cuda:", "cuda:x", "cuda:-1"}) {
+    EXPECT_THAT(Problems({"--model", "m", "--device", bad}), HasSubstr("cuda:N")) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace ebbinghaus
