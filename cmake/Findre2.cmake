@@ -1,7 +1,8 @@
 # Debian 13's gRPC asks CMake for the package re2, which ships only a pkg-config file.
 find_package(PkgConfig REQUIRED)
-pkg_check_modules(re2 REQUIRED IMPORTED_TARGET re2)
+# Not with the prefix `re2`: its cached re2_FOUND would keep gRPC from looking here again at the next configure.
+pkg_check_modules(EBBINGHAUS_RE2 REQUIRED IMPORTED_TARGET re2)
 if(NOT TARGET re2::re2)
   add_library(re2::re2 INTERFACE IMPORTED)
-  target_link_libraries(re2::re2 INTERFACE PkgConfig::re2)
+  target_link_libraries(re2::re2 INTERFACE PkgConfig::EBBINGHAUS_RE2)
 endif()
