@@ -75,7 +75,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override {
     base::Violations violations;
-    const uint32_t vocabulary = text_->tokenizer->size();
+    const uint32_t vocabulary = scheduler_->model().vocabulary_size;
     for (int i = 0; i < request->ids_size(); ++i) {
       if (request->ids(i) >= vocabulary) {
         violations.Add(absl::StrCat("ids[", i, "]"), absl::StrCat("must be below the vocabulary size ", vocabulary));
@@ -83,7 +83,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     }
     if (!violations.empty()) return Finish(context, ToGrpcStatus(violations.ToStatus(), violations));
     std::vector<base::TokenId> ids(request->ids().begin(), request->ids().end());
-    response->set_text(text_->Decode(ids));
+    response->set_text(text_->tokenizer->Decode(ids, /*skip_special=*/true));  // as Generate's text
     return Finish(context, grpc::Status::OK);
   }
 
