@@ -1,4 +1,5 @@
-// Text to token ids and back, as the reference `tokenizers` library does it for the same definition.
+// Text to token ids and back, as the reference `tokenizers` library does it for the same
+// definition.
 #pragma once
 
 #include <cstdint>
@@ -16,38 +17,79 @@ namespace ebbinghaus::text {
 
 // The tokenizer metadata of a GGUF file, by its keys under `tokenizer.ggml.`.
 struct GgufVocabulary {
-  std::string model;  // "gpt2" (byte-level BPE) or "llama" (SentencePiece-style BPE with byte fallback)
-  std::string pre;    // names the split; unknown: InvalidArgument that names it
+  std::string
+      model;  // "gpt2" (byte-level BPE) or "llama" (SentencePiece-style BPE with byte fallback)
+  std::string pre;  // "gpt2" only: names the split
   std::vector<std::string> tokens;
-  std::vector<float> scores;           // "llama" only
-  std::vector<int32_t> token_types;    // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
-  std::vector<std::string> merges;     // "gpt2" only
+  std::vector<float> scores;  // "llama" only
+  std::vector<int32_t>
+      token_types;  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
+  std::vector<std::string> merges;  // "gpt2" only: "left right"
   std::optional<base::TokenId> bos_token_id, eos_token_id, unknown_token_id;
   std::optional<bool> add_bos_token, add_space_prefix;
 };
 
 struct EncodeOptions {
-  bool add_special_tokens = true;  // BOS, where the definition adds it
+  bool add_special_tokens = true;  // BOS (rarely EOS), where the definition adds it
   bool parse_special = false;      // special tokens spelled out in the text become those tokens
+};
+
+// A part of a text whose parts are trusted differently.
+struct TextSegment {
+  std::string_view text;
+  bool parse_special = false;
+};
+
+// What decoding does to spaces at the beginning of a text (SentencePiece puts one there when it
+// encodes).
+struct LeadingSpace {
+  enum class Rule {
+    kKeep,
+    kStrip,            // the first `count` spaces, as far as there are any
+    kStripFirstToken,  // every space of the first token
+  };
+  Rule rule = Rule::kKeep;
+  uint32_t count = 0;
 };
 
 // Immutable; thread safe.
 class Tokenizer {
  public:
-  // From the text of a tokenizer.json. Errors: InvalidArgument that names what is malformed or unsupported.
+  // From the text of a tokenizer.json: BPE models, byte-level or SentencePiece-style.
+  // Errors: InvalidArgument that names what is malformed or unsupported.
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromJson(std::string_view json);
-  static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromGguf(GgufVocabulary vocabulary);
+  // Errors: InvalidArgument; for an unknown `pre` it names it and lists the known ones. A missing
+  // `pre` is an error too: files of that age split the wrong way.
+  static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromGguf(
+      const GgufVocabulary& vocabulary);
 
   virtual ~Tokenizer() = default;
-  // Any bytes; invalid UTF-8 is replaced by U+FFFD first. O(n log n).
-  virtual std::vector<base::TokenId> Encode(std::string_view text, const EncodeOptions& options) const = 0;
-  // Segment by segment variant for chats: pieces are joined as one text, but specials are recognised only in the
-  // segments that allow it.
-  // The token's own bytes as they appear inside a text. Special tokens: their name. Requires: id < size().
+
+  // Any bytes; each maximal ill-formed part of UTF-8 is read as U+FFFD. O(n log n).
+  std::vector<base::TokenId> Encode(std::string_view text, const EncodeOptions& options) const;
+  // The segments joined, encoded as one text, except that special tokens are recognised only where
+  // all their bytes lie in segments that allow it. (Other added tokens are recognised everywhere,
+  // as always.)
+  virtual std::vector<base::TokenId> EncodeSegments(absl::Span<const TextSegment> segments,
+                                                    bool add_special_tokens) const = 0;
+
+  // The text of a sequence of tokens by itself, valid UTF-8: see TokenDecoder (text_stream.h).
+  // Special tokens appear by their name or not at all.
+  std::string Decode(absl::Span<const base::TokenId> ids, bool skip_special) const;
+
+  // The token's own bytes as they appear inside a text (not always UTF-8). Special tokens: their
+  // name. Requires: id < size(). The view lives as long as the tokenizer.
   virtual std::string_view Piece(base::TokenId id) const = 0;
+  // Control tokens, which have no text of their own. Requires: id < size().
   virtual bool IsSpecial(base::TokenId id) const = 0;
-  virtual uint32_t size() const = 0;  // ids are below this
+  // Ids are below this. A model may have more (padding of its matrices): such ids have no text.
+  virtual uint32_t size() const = 0;
+  // The token that begins a text. GGUF: as the file says. JSON: the first token that encoding adds,
+  // if it adds any.
   virtual std::optional<base::TokenId> bos_token_id() const = 0;
+  // Whether encoding puts the BOS token before a text.
+  virtual bool adds_bos() const = 0;
+  virtual LeadingSpace leading_space() const { return {}; }
 };
 
 }  // namespace ebbinghaus::text

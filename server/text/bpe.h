@@ -1,0 +1,107 @@
+// Byte pair encoding of one piece of text: the merges of a definition, applied in the order of
+// their rank.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "server/base/ids.h"
+
+namespace ebbinghaus::text {
+
+inline constexpr base::TokenId kNoToken = UINT32_MAX;
+
+// Strings to ids. Immutable once filled; finding is thread safe.
+class TokenIndex {
+ public:
+  TokenIndex() = default;
+  explicit TokenIndex(size_t capacity);
+  // False (and no change) when the text is there already. Requires: at most `capacity` insertions.
+  bool Insert(std::string_view text, base::TokenId id);
+  base::TokenId Find(std::string_view text) const;  // kNoToken when absent
+
+ private:
+  struct Entry {
+    uint64_t begin = 0;  // in arena_
+    uint32_t size = 0;
+    base::TokenId id = kNoToken;
+  };
+  size_t Probe(std::string_view text) const;
+
+  std::string arena_;
+  std::vector<Entry> entries_;  // open addressing, a power of two, at most half full
+};
+
+struct BpeMerge {
+  base::TokenId left = 0;
+  base::TokenId right = 0;
+  base::TokenId result = 0;
+  uint32_t rank = 0;  // lower is earlier; equal ranks go from left to right
+};
+
+struct BpeOptions {
+  bool byte_level = false;     // symbols start as bytes, else as code points
+  bool ignore_merges = false;  // a piece that is a token is that token
+  bool byte_fallback =
+      false;  // an unknown code point becomes the tokens <0x00> to <0xFF> of its bytes
+  bool fuse_unknown = false;         // a run of unknown code points is one unknown token
+  base::TokenId unknown = kNoToken;  // without one, unknown code points vanish
+};
+
+// Working memory of Bpe::Encode, reused from piece to piece. Not thread safe.
+struct BpeScratch {
+  struct Symbol {
+    base::TokenId id = kNoToken;  // kNoToken: merged into its left neighbour
+    uint32_t previous = 0;
+    uint32_t next = 0;
+  };
+  struct Candidate {
+    uint32_t rank = 0;
+    uint32_t at = 0;
+    base::TokenId result = 0;
+  };
+  std::vector<Symbol> symbols;
+  std::vector<Candidate> queue;
+  uint64_t queued = 0;  // candidates ever queued: the measure of the work done, for tests
+};
+
+// Immutable; thread safe.
+class Bpe {
+ public:
+  Bpe() = default;
+  // `texts[id]`: the bytes a token stands for in a piece; nullopt: never matched by its text. Where
+  // two tokens have the same text the first is found. Of two merges of the same pair the later
+  // counts. Requires: ids in `merges` and `options` < texts.size().
+  Bpe(absl::Span<const std::optional<std::string>> texts, absl::Span<const BpeMerge> merges,
+      const BpeOptions& options);
+
+  // Appends the tokens of one piece: O(n log n) in its length.
+  // Requires: piece.size() < 2^32 - 1; valid UTF-8 unless byte_level.
+  void Encode(std::string_view piece, BpeScratch& scratch, std::vector<base::TokenId>& out) const;
+
+ private:
+  struct MergeEntry {
+    uint64_t pair = UINT64_MAX;
+    uint32_t rank = 0;
+    base::TokenId result = kNoToken;
+  };
+  const MergeEntry* FindMerge(base::TokenId left, base::TokenId right) const;
+  void AddMerge(const BpeMerge& merge);
+  void StartSymbols(std::string_view piece, BpeScratch& scratch) const;
+  void MergeSymbols(BpeScratch& scratch) const;
+  void Queue(uint32_t at, BpeScratch& scratch) const;
+
+  BpeOptions options_;
+  TokenIndex index_;
+  std::array<base::TokenId, 256> byte_symbols_{};    // byte_level: each byte's token
+  std::array<base::TokenId, 256> fallback_bytes_{};  // <0x00> to <0xFF>
+  std::vector<MergeEntry> merges_;  // open addressing, a power of two, at most half full
+};
+
+}  // namespace ebbinghaus::text

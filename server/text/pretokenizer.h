@@ -1,0 +1,66 @@
+// Cuts normalized text into the pieces that are tokenized one by one.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "server/text/pretokenizer_regex.h"
+
+namespace ebbinghaus::text {
+
+// What becomes of the matches of a split.
+enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+
+struct SplitStep {
+  std::variant<std::string, Regex> pattern;  // a string stands for itself
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+  bool invert = false;  // the pieces between the matches are what the behavior applies to
+};
+
+struct DigitsStep {
+  bool individual = false;  // each numeric character by itself, or runs of them
+};
+
+struct PunctuationStep {
+  SplitBehavior behavior = SplitBehavior::kIsolated;
+};
+
+struct MetaspaceStep {
+  enum class Prepend { kAlways, kFirst, kNever };
+  std::string replacement = "\u2581";  // takes the place of every space
+  Prepend prepend = Prepend::kAlways;
+  bool split = true;
+};
+
+// The step that turns text into GPT-2's byte alphabet; here pieces stay bytes, so what is left of
+// it is the prefix. Its regular expression is a SplitStep of its own.
+struct PrefixSpaceStep {};
+
+using PreTokenizerStep =
+    std::variant<SplitStep, DigitsStep, PunctuationStep, MetaspaceStep, PrefixSpaceStep>;
+
+// A text and its pieces, in order. Pieces do not overlap; what no piece covers is dropped.
+struct PreTokenizedText {
+  std::string text;
+  std::vector<TextRange> pieces;
+};
+
+// Immutable; thread safe.
+class PreTokenizer {
+ public:
+  PreTokenizer() = default;  // one piece
+  explicit PreTokenizer(std::vector<PreTokenizerStep> steps) : steps_(std::move(steps)) {}
+
+  // `at_start`: whether `text` is the beginning of what the caller tokenizes
+  // (MetaspaceStep::Prepend::kFirst). Empty pieces are left out. Requires: valid UTF-8.
+  PreTokenizedText Run(std::string text, bool at_start) const;
+
+ private:
+  std::vector<PreTokenizerStep> steps_;
+};
+
+}  // namespace ebbinghaus::text
