@@ -1,0 +1,115 @@
+"""Starts and stops the server's program, and speaks to it."""
+import os
+import pathlib
+import re
+import select
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+import grpc
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = os.environ.get("EBBINGHAUS_SERVER", str(ROOT / "build/release/bin/ebbinghaus-server"))
+READY = re.compile(r"^ready grpc=(\S+:\d+) http=(\S+:\d+) model=(\S+)\n$")
+START_SECONDS = 120  # a loaded machine; a tiny model needs less than one
+STEP_SECONDS = 30
+
+
+def environment(**extra):
+    """The caller's environment without settings of ours."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("EBBINGHAUS_")}
+    return {**clean, **extra}
+
+
+def run(*arguments, env=None, timeout=START_SECONDS):
+    """Runs the program to its end."""
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout,
+                          env=environment(**(env or {})))
+
+
+def wait_until(condition, what, seconds=STEP_SECONDS):
+    """Polls; the time limit is for failing, not for waiting."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.005)
+    raise AssertionError("timed out: " + what)
+
+
+class Server:
+    """A running server. Use as a context manager: at the end it must drain and exit with 0."""
+
+    def __init__(self, model, *arguments, env=None):
+        self.log = tempfile.TemporaryFile(mode="w+")
+        self.process = subprocess.Popen(
+            [PROGRAM, "--model", str(model), "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+             "--weights", "f32", "--kv", "f32", "--threads", "1", "--kv-memory", "256MiB", *arguments],
+            stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment(**(env or {})))
+        readable, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
+        line = self.process.stdout.readline() if readable else ""
+        match = READY.match(line)
+        if not match:
+            self.kill()
+            raise AssertionError("no ready line but %r; log:\n%s" % (line, self.read_log()))
+        self.grpc_address, self.http_address, self.model_name = match.groups()
+        self.channel = grpc.insecure_channel(self.grpc_address)
+
+    def read_log(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def http(self, path):
+        """(status, headers, text), errors included."""
+        try:
+            with urllib.request.urlopen("http://%s%s" % (self.http_address, path), timeout=STEP_SECONDS) as answer:
+                return answer.status, answer.headers, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read().decode()
+
+    def metrics(self):
+        """{series: value}."""
+        values = {}
+        for line in self.http("/metrics")[2].splitlines():
+            if line and not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                values[name] = float(value)
+        return values
+
+    def signal(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+
+    def wait(self, seconds=STEP_SECONDS):
+        return self.process.wait(seconds)
+
+    def stop(self):
+        """Ends it as an operator would; the exit code."""
+        self.channel.close()
+        if self.process.poll() is None:
+            self.signal()
+        return self.wait()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            print(self.read_log()[-4000:])
+        try:
+            code = self.stop()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        finally:
+            self.process.stdout.close()
+        if kind is None:
+            assert code == 0, self.read_log()

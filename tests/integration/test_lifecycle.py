@@ -1,0 +1,300 @@
+"""Cancelling, deadlines, refusal, draining, and how the program starts and ends."""
+import re
+import signal
+import socket
+import threading
+import time
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+import harness
+
+LONG = 6000  # tokens: far longer than any of these tests waits
+
+
+def long_request(pb, **fields):
+    message = pb.GenerateRequest(text="go on", max_new_tokens=LONG, ignore_eos=True, **fields)
+    message.sampling.temperature = 0
+    return message
+
+
+def status(pb, stub):
+    return stub.GetServerStatus(pb.GetServerStatusRequest(), timeout=harness.STEP_SECONDS)
+
+
+def wait_idle(pb, stub):
+    def idle():
+        now = status(pb, stub)
+        return now.requests_running == 0 and now.requests_queued == 0 and now.kv_used_bytes == 0
+    harness.wait_until(idle, "the server to have nothing left")
+
+
+def first_token(call):
+    for event in call:
+        if event.WhichOneof("event") == "token":
+            return event.token
+    raise AssertionError("no token")
+
+
+def test_cancelling_frees_the_sequence(pb, server, stub):
+    wait_idle(pb, stub)
+    call = stub.Generate(long_request(pb))
+    first_token(call)
+    now = status(pb, stub)
+    assert now.requests_running == 1 and now.kv_used_bytes > 0
+    call.cancel()
+    wait_idle(pb, stub)
+
+
+def test_cancelling_complete_frees_the_sequence(pb, stub):
+    future = stub.Complete.future(long_request(pb))
+    harness.wait_until(lambda: status(pb, stub).requests_running == 1, "the request to run")
+    future.cancel()
+    wait_idle(pb, stub)
+
+
+def test_a_client_that_vanishes_frees_the_sequence(pb, server, stub):
+    channel = grpc.insecure_channel(server.grpc_address, options=[("grpc.use_local_subchannel_pool", 1)])
+    first_token(pb.Stub(channel).Generate(long_request(pb)))
+    channel.close()
+    wait_idle(pb, stub)
+
+
+def test_a_client_that_does_not_read_does_not_hold_up_others(pb, server, stub):
+    channel = grpc.insecure_channel(server.grpc_address, options=[("grpc.use_local_subchannel_pool", 1)])
+    slow = pb.Stub(channel).Generate(long_request(pb, return_attention_weights=True))
+    try:
+        first_token(slow)  # and reads no further
+        for _ in range(3):
+            assert len(stub.Complete(pb.GenerateRequest(text="quick", max_new_tokens=8, ignore_eos=True),
+                                     timeout=harness.STEP_SECONDS).token_ids.ids) == 8
+    finally:
+        slow.cancel()
+        channel.close()
+    wait_idle(pb, stub)
+
+
+@pytest.mark.parametrize("method", ["Generate", "Complete"])
+def test_the_deadline_ends_the_call_and_frees_the_sequence(pb, stub, method):
+    with pytest.raises(grpc.RpcError) as error:
+        answer = getattr(stub, method)(long_request(pb), timeout=0.2)
+        if method == "Generate":
+            list(answer)
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    wait_idle(pb, stub)
+
+
+def test_an_active_request_id_cannot_be_used_again(pb, stub):
+    first = stub.Generate(long_request(pb, request_id="mine"))
+    started = next(first).started
+    assert started.request_id == "mine"
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Complete(pb.GenerateRequest(text="x", request_id="mine"))
+    assert error.value.code() == grpc.StatusCode.ALREADY_EXISTS
+    first.cancel()
+    wait_idle(pb, stub)
+    answer = stub.Complete(pb.GenerateRequest(text="x", request_id="mine", max_new_tokens=1))
+    assert answer.started.request_id == "mine"
+
+
+def test_a_full_queue_refuses_with_a_retry_hint(pb, model):
+    with harness.Server(model, "--max-batch", "1", "--max-queue", "1", "--drain-timeout", "0") as server:
+        stub = pb.Stub(server.channel)
+        running = stub.Generate(long_request(pb))
+        first_token(running)
+        queued = stub.Generate(long_request(pb))
+        harness.wait_until(lambda: status(pb, stub).requests_queued == 1, "the second to wait")
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Complete(long_request(pb))
+        error = caught.value
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) > 0
+        retry = error_details_pb2.RetryInfo()
+        assert rpc_status.from_call(error).details[0].Unpack(retry)
+        running.cancel()
+        assert first_token(queued)  # the one that waited has its turn
+        queued.cancel()
+
+
+def test_draining_finishes_what_runs_and_refuses_what_comes(pb, model):
+    with harness.Server(model, "--drain-timeout", "60s") as server:
+        stub = pb.Stub(server.channel)
+        running = stub.Generate(long_request(pb))
+        first_token(running)
+        server.signal()
+        harness.wait_until(lambda: server.http("/readyz")[0] == 503, "readyz to say so")
+        assert server.http("/healthz")[0] == 200
+        assert status(pb, stub).state == "draining"
+        with pytest.raises(grpc.RpcError) as error:
+            stub.Complete(pb.GenerateRequest(text="x"))
+        assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+        events = list(running)
+        assert events[-1].finished.usage.generated_tokens == LONG
+        assert events[-1].finished.finish_reason == pb.FINISH_REASON_LENGTH
+        assert server.wait() == 0
+
+
+def test_when_the_drain_timeout_passes_streams_end_in_order(pb, model):
+    with harness.Server(model, "--drain-timeout", "100ms") as server:
+        running = pb.Stub(server.channel).Generate(long_request(pb))
+        first_token(running)
+        server.signal()
+        events = list(running)  # ends with OK
+        assert events[-1].finished.finish_reason == pb.FINISH_REASON_DRAINING
+        assert server.wait() == 0
+
+
+def test_a_second_signal_does_not_wait(pb, model):
+    with harness.Server(model, "--drain-timeout", "1h", "--max-batch", "2") as server:
+        stub = pb.Stub(server.channel)
+        calls = [stub.Generate(long_request(pb)) for _ in range(4)]
+        first_token(calls[0])
+        server.signal()
+        harness.wait_until(lambda: server.http("/readyz")[0] == 503, "the drain to begin")
+        begin = time.monotonic()
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+        assert time.monotonic() - begin < 10
+        with pytest.raises(grpc.RpcError):
+            list(calls[0])
+
+
+def test_standard_output_carries_the_ready_line_only(model):
+    server = harness.Server(model)
+    assert server.stop() == 0
+    assert server.process.stdout.read() == ""
+    server.process.stdout.close()
+
+
+def test_help_and_version(model):
+    shown = harness.run("--help")
+    assert shown.returncode == 0
+    for flag in ("model listen http-listen weights kv device engine threads kv-memory max-batch max-queue "
+                 "max-queue-tokens max-context default-mode default-preset drain-timeout reflection log-format "
+                 "log-level log-prompts config print-config check-config version").split():
+        assert "--" + flag in shown.stdout
+    assert re.fullmatch(r"ebbinghaus-server \d+\.\d+\.\d+\n", harness.run("--version").stdout)
+
+
+def test_bad_flags_exit_with_two_and_name_every_problem(model):
+    ended = harness.run("--model", str(model), "--max-batch", "0", "--tls-cert", "x", "--default-mode", "none",
+                        env={"EBBINGHAUS_THREADS": "many"})
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    for name in ["--max-batch", "--tls-cert", "--default-mode", "EBBINGHAUS_THREADS"]:
+        assert name in ended.stderr
+
+
+def test_no_model_is_a_bad_command_line():
+    assert harness.run().returncode == 2
+
+
+def test_a_model_that_cannot_be_loaded_is_one_line_and_exit_one(model, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in model.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    (broken / "model.safetensors").write_bytes(b"\xff" * 64)
+    garbage = tmp_path / "model.gguf"
+    garbage.write_bytes(b"GGUF" + b"\xff" * 60)
+    for path in [tmp_path / "nothing", empty, broken, garbage]:
+        ended = harness.run("--model", str(path), "--log-level", "error", "--listen", "127.0.0.1:0", "--http-listen",
+                            "127.0.0.1:0")
+        assert ended.returncode == 1, (path, ended)
+        assert ended.stdout == ""
+        assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--http-listen"])
+def test_a_port_in_use_is_an_error(model, flag):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        other = "--http-listen" if flag == "--listen" else "--listen"
+        ended = harness.run("--model", str(model), "--threads", "1", flag, address, other, "127.0.0.1:0")
+    assert ended.returncode == 1
+    assert address in ended.stderr and ended.stdout == ""
+
+
+def test_two_servers_do_not_share_a_port(model, server):
+    ended = harness.run("--model", str(model), "--threads", "1", "--listen", server.grpc_address, "--http-listen",
+                        "127.0.0.1:0")
+    assert ended.returncode == 1 and server.grpc_address in ended.stderr
+
+
+def test_the_environment_and_a_file_configure_it(pb, model, tmp_path):
+    file = tmp_path / "server.conf"
+    file.write_text("default-mode: soft_delete\ndefault-preset = tight\nmax-context: 64\n")
+    with harness.Server(model, "--config", str(file), env={"EBBINGHAUS_DEFAULT_MODE": "sparse_attention"}) as server:
+        stub = pb.Stub(server.channel)
+        now = status(pb, stub)
+        assert now.default_mode == pb.GENERATION_MODE_SPARSE_ATTENTION
+        assert now.default_preset == pb.MEMORY_PRESET_TIGHT
+        assert stub.GetModel(pb.GetModelRequest()).context_tokens == 64
+        answer = stub.Complete(pb.GenerateRequest(text="x", max_new_tokens=2))
+        assert answer.started.mode == pb.GENERATION_MODE_SPARSE_ATTENTION
+        assert answer.started.memory.time_step == pytest.approx(0.175)
+
+
+def test_prompts_are_logged_only_when_asked_for(pb, model):
+    for arguments, logged in [((), False), (("--log-prompts",), True)]:
+        server = harness.Server(model, "--log-level", "debug", *arguments)
+        pb.Stub(server.channel).Complete(pb.GenerateRequest(text="my secret words", max_new_tokens=2,
+                                                            request_id="request-%s" % logged))
+        assert server.stop() == 0
+        server.process.stdout.close()
+        log = server.read_log()
+        assert "request-%s" % logged in log
+        assert ("my secret words" in log) == logged
+
+
+def test_json_logs_are_json(pb, model):
+    import json
+    server = harness.Server(model, "--log-format", "json")
+    pb.Stub(server.channel).Complete(pb.GenerateRequest(text='quote " and \\ and\nline', max_new_tokens=2,
+                                                        request_id='id"1'))
+    assert server.stop() == 0
+    server.process.stdout.close()
+    lines = [json.loads(line) for line in server.read_log().splitlines()]
+    assert any('id"1' in str(line) for line in lines)
+
+
+def test_the_first_answer_is_not_slow(pb, model):
+    """Not a benchmark: a first call that pays for start-up costs many times a later one here."""
+    with harness.Server(model) as server:
+        stub = pb.Stub(server.channel)
+        message = pb.GenerateRequest(text="a prompt of some words to be read first", max_new_tokens=64, ignore_eos=True)
+        stub.GetModel(pb.GetModelRequest())  # the connection is the client's matter
+        seconds = []
+        for _ in range(10):
+            usage = stub.Complete(message).finished.usage
+            seconds.append(usage.prefill_duration.ToTimedelta().total_seconds() +
+                           usage.decode_duration.ToTimedelta().total_seconds())
+        assert seconds[0] < 2.5 * sorted(seconds[1:])[4], seconds
+
+
+def test_many_clients_at_once_are_served(pb, model):
+    with harness.Server(model, "--max-batch", "4", "--max-queue", "100") as server:
+        answers, errors = [], []
+
+        def client(i):
+            try:
+                with grpc.insecure_channel(server.grpc_address,
+                                           options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+                    answers.append(len(pb.Stub(channel).Complete(
+                        pb.GenerateRequest(text="client %d" % i, max_new_tokens=4, ignore_eos=True),
+                        timeout=60).token_ids.ids))
+            except grpc.RpcError as error:
+                errors.append(error)
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors and answers == [4] * 40
