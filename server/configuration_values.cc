@@ -16,6 +16,13 @@ absl::Status Expected(absl::string_view what, absl::string_view got) {
   return absl::InvalidArgumentError(absl::StrCat("expected ", what, ", got '", got, "'"));
 }
 
+// Digits with at most one point: no sign, exponent, hexadecimal or space, which SimpleAtod would all take.
+bool ParsePlainNumber(absl::string_view text, double* value) {
+  bool plain = !text.empty() && absl::ascii_isdigit(text.back()) &&
+               std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isdigit(c) || c == '.'; });
+  return plain && absl::SimpleAtod(text, value) && std::isfinite(*value);
+}
+
 }  // namespace
 
 std::string ToString(const HostPort& address) { return absl::StrCat(address.host, ":", address.port); }
@@ -29,8 +36,8 @@ absl::StatusOr<base::Duration> ParseDuration(absl::string_view text) {
     double value = 0;
     if (!absl::EndsWith(text, unit)) continue;
     number.remove_suffix(unit.size());
-    if (number.empty() || !absl::ascii_isdigit(number.back()) || !absl::SimpleAtod(number, &value)) continue;
-    if (!std::isfinite(value) || value < 0 || value * seconds > kMaxSeconds) break;
+    if (!ParsePlainNumber(number, &value)) continue;
+    if (value * seconds > kMaxSeconds) break;
     return std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(value * seconds));
   }
   return Expected("a duration of at most 30 days such as 500ms, 30s, 2m or 1h", text);
@@ -45,8 +52,8 @@ absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {
     double value = 0;
     if (!absl::EndsWith(text, unit)) continue;
     number.remove_suffix(unit.size());
-    if (number.empty() || !absl::ascii_isdigit(number.back()) || !absl::SimpleAtod(number, &value)) continue;
-    if (!std::isfinite(value) || value < 0 || value * bytes > 1e15) break;
+    if (!ParsePlainNumber(number, &value)) continue;
+    if (value * bytes > 1e15) break;
     return static_cast<uint64_t>(value * bytes);
   }
   return Expected("a size of at most 1e15 bytes such as 8GiB, 512MiB or 1048576", text);

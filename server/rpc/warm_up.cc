@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
+#include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/impl/codegen/service_type.h"
 #include "server/metrics/metrics.h"
