@@ -32,6 +32,7 @@ class Translator {
         EBB_RETURN_IF_ERROR(Escape());
         continue;
       }
+      if (caseless_.back()) EBB_RETURN_IF_ERROR(CheckCaseless(c));
       EBB_RETURN_IF_ERROR(in_class_ ? InClass(c) : Outside(c));
     }
     return std::move(out_);
@@ -48,6 +49,17 @@ class Translator {
   }
   char Peek(size_t ahead) const {
     return at_ + ahead < pattern_.size() ? pattern_[at_ + ahead] : '\0';
+  }
+
+  // Oniguruma folds a few letters to two ("ß" to "ss"), PCRE2 folds one to one only. In ASCII these
+  // pairs are all.
+  absl::Status CheckCaseless(char c) const {
+    if ((static_cast<uint8_t>(c) & 0x80) != 0) return Unsupported("a letter of many cases");
+    const char pair[] = {absl::ascii_tolower(c), absl::ascii_tolower(Peek(1)), '\0'};
+    for (const std::string_view folded : {"ss", "st", "ff", "fi", "fl"}) {
+      if (folded == pair) return Unsupported("a ligature's letters without case");
+    }
+    return absl::OkStatus();
   }
 
   absl::Status InClass(char c) {
@@ -72,8 +84,14 @@ class Translator {
       const std::string_view rest = pattern_.substr(at_ + 2);
       for (std::string_view known : {":", "=", "!", "<=", "<!", ">", "i:", "i)"}) {
         if (rest.substr(0, known.size()) == known) {
+          const bool caseless = known[0] == 'i';
           // Later on, Oniguruma lets the option reach across the next |, PCRE2 does not.
           if (known == "i)" && at_ != 0) return Unsupported("an option in the middle");
+          if (known == "i)") {
+            caseless_.back() = true;
+          } else {
+            caseless_.push_back(caseless || caseless_.back());
+          }
           Copy(2 + known.size());
           return absl::OkStatus();
         }
@@ -82,6 +100,8 @@ class Translator {
     } else if (c == '(' && Peek(1) == '*') {
       return Unsupported("a control verb");
     } else {
+      if (c == '(') caseless_.push_back(caseless_.back());
+      if (c == ')' && caseless_.size() > 1) caseless_.pop_back();
       Copy(1);
     }
     return absl::OkStatus();
@@ -212,6 +232,7 @@ class Translator {
   std::string out_;
   size_t at_ = 0;
   bool in_class_ = false;
+  std::vector<bool> caseless_{false};  // of the group at hand and those around it
 };
 
 struct MatchDataDeleter {

@@ -95,13 +95,16 @@ BpeTokenizer::BpeTokenizer(TokenizerDefinition definition)
     texts[id] = definition.bpe.byte_level ? BytesOfByteLevel(tokens[id]) : tokens[id];
   }
   for (const AddedToken& token : definition.added) {
-    // Added tokens are found in plain text, so they are spelled plainly.
-    if (definition.decoder.byte_level) pieces_[token.id] = token.content;
     special_[token.id] = token.special;
-    if (token.normalized) {
-      normalized_added_.Add(token, normalizer_.Run(token.content));
+    const std::string pattern = token.normalized ? normalizer_.Run(token.content) : token.content;
+    (token.normalized ? normalized_added_ : raw_added_).Add(token, pattern);
+    // Added tokens are found in the text, so they are spelled plainly, not in the byte alphabet.
+    // (The reference decodes them through that alphabet all the same, where they happen to fit.)
+    if (token.special) {
+      pieces_[token.id] = token.content;
     } else {
-      raw_added_.Add(token, token.content);
+      pieces_[token.id] =
+          definition.decoder.byte_level ? pattern : PieceOf(definition.decoder, pattern);
     }
   }
   bpe_ = Bpe(texts, definition.merges, definition.bpe);
