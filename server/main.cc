@@ -91,10 +91,22 @@ scheduler::Options SchedulerOptions(const Configuration& c) {
   return options;
 }
 
+void ConfigureLog(const ParsedConfiguration& parsed) {
+  const std::map<std::string, scheduler::LogLevel> levels = {{"debug", scheduler::LogLevel::kDebug},
+                                                             {"info", scheduler::LogLevel::kInfo},
+                                                             {"warning", scheduler::LogLevel::kWarning},
+                                                             {"error", scheduler::LogLevel::kError}};
+  scheduler::LogOptions options;
+  options.format = parsed.values.log_format == LogFormat::kJson ? scheduler::LogFormat::kJson : scheduler::LogFormat::kText;
+  options.level = levels.at(parsed.values.log_level);
+  scheduler::ConfigureLog(std::move(options));
+  for (const std::string& warning : parsed.warnings) scheduler::LogWarning("configuration", {{"message", warning}});
+}
+
 int Serve(const Configuration& c, ShutdownSignal& signal) {
   const base::SteadyClock clock;
   const uint32_t threads = c.threads > 0 ? c.threads : UsableCpus();
-  LogInfo("loading", {{"model", c.model}, {"threads", absl::StrCat(threads)}, {"version", rpc::Version()}});
+  scheduler::LogInfo("loading", {{"model", c.model}, {"threads", threads}, {"version", rpc::Version()}});
   absl::StatusOr<Model> model = LoadModel(c, threads);
   if (!model.ok()) return Fail(model.status());
   if (absl::Status status = rpc::WarmUp(model->engine.get(), model->text, &clock); !status.ok()) return Fail(status);
@@ -120,14 +132,14 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
   std::cout << "ready grpc=" << c.listen.host << ":" << (*grpc)->port() << " http=" << c.http_listen.host << ":"
             << (*http)->port() << " model=" << scheduler.model().name << std::endl;
   signal.Wait();
-  LogInfo("draining", {});
+  scheduler::LogInfo("draining");
   (*grpc)->SetServing(false);
   // A second signal cancels every call, which ends the drain at once.
   signal.OnNext([&grpc] { (*grpc)->Shutdown(base::Duration::zero()); });
   scheduler.Drain();
   (*grpc)->Shutdown(kCloseGrace);
   signal.OnNext(nullptr);
-  LogInfo("stopped", {});
+  scheduler::LogInfo("stopped");
   return EXIT_SUCCESS;
 }
 
@@ -158,6 +170,7 @@ int main(int argc, char** argv) {
     case Action::kServe:
       break;
   }
+  ebbinghaus::ConfigureLog(*parsed);
   ebbinghaus::ShutdownSignal signal;
   return ebbinghaus::Serve(parsed->values, signal);
 }

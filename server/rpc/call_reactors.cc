@@ -1,11 +1,11 @@
 #include "server/rpc/call_reactors.h"
 
-#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "server/rpc/event_conversion.h"
 #include "server/rpc/status_conversion.h"
+#include "server/scheduler/mutex.h"
 
 namespace ebbinghaus::rpc {
 namespace {
@@ -32,7 +32,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
 
   void OnWriteDone(bool ok) override {
     {
-      std::lock_guard lock(mutex_);
+      scheduler::MutexLock lock(mutex_);
       writing_ = false;
       if (finished_) return;
       finished_ = cancelled_ || !ok;
@@ -46,7 +46,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
   void OnCancel() override {
     mailbox_->Cancel();  // frees the sequence whatever becomes of a write under way
     {
-      std::lock_guard lock(mutex_);
+      scheduler::MutexLock lock(mutex_);
       cancelled_ = true;
       if (finished_ || writing_) return;  // OnWriteDone finishes
       finished_ = true;
@@ -56,7 +56,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
 
   void OnDone() override {
     {
-      std::lock_guard lock(mutex_);
+      scheduler::MutexLock lock(mutex_);
       done_ = true;
     }
     mailbox_->OnReady([] {});  // lets go of the callback that holds this object
@@ -77,7 +77,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
     const v1::GenerateResponse* message = &messages_[next_++];
     const bool last = ends_ && next_ == messages_.size();
     {
-      std::lock_guard lock(mutex_);
+      scheduler::MutexLock lock(mutex_);
       if (finished_) return;
       writing_ = true;
       finished_ = last;
@@ -94,7 +94,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
     auto self = shared_from_this();  // the callback may run, and the call end, before OnReady returns
     mailbox_->OnReady([self] { self->Pump(); });
     {
-      std::lock_guard lock(mutex_);
+      scheduler::MutexLock lock(mutex_);
       if (!done_) return;
     }
     mailbox_->OnReady([] {});
@@ -102,7 +102,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
 
   void End(const absl::Status& status) {
     {
-      std::lock_guard lock(mutex_);
+      scheduler::MutexLock lock(mutex_);
       if (finished_) return;
       finished_ = true;
     }
@@ -118,11 +118,11 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
   size_t next_ = 0;
   bool ends_ = false;  // messages_ are the stream's last
 
-  std::mutex mutex_;
-  bool writing_ = false;    // guarded by mutex_
-  bool cancelled_ = false;  // guarded by mutex_
-  bool finished_ = false;   // guarded by mutex_: Finish was called, or is about to be
-  bool done_ = false;       // guarded by mutex_: OnDone was called
+  scheduler::Mutex mutex_;
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;  // Finish was called, or is about to be
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;      // OnDone was called
 };
 
 // As StreamReactor, without writes.
@@ -145,7 +145,7 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
 
   void OnDone() override {
     {
-      std::lock_guard lock(mutex_);
+      scheduler::MutexLock lock(mutex_);
       done_ = true;
     }
     mailbox_->OnReady([] {});
@@ -172,7 +172,7 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
     auto self = shared_from_this();  // the callback may run, and the call end, before OnReady returns
     mailbox_->OnReady([self] { self->Pump(); });
     {
-      std::lock_guard lock(mutex_);
+      scheduler::MutexLock lock(mutex_);
       if (!done_) return;
     }
     mailbox_->OnReady([] {});
@@ -181,7 +181,7 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
   // The response is touched only by the one that finishes: after that it belongs to gRPC.
   void FinishOnce(const grpc::Status& status, const scheduler::Finished* finished = nullptr) {
     {
-      std::lock_guard lock(mutex_);
+      scheduler::MutexLock lock(mutex_);
       if (finished_) return;
       finished_ = true;
     }
@@ -203,9 +203,9 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
   std::string text_;
   std::vector<base::TokenId> ids_;
 
-  std::mutex mutex_;
-  bool finished_ = false;  // guarded by mutex_
-  bool done_ = false;      // guarded by mutex_
+  scheduler::Mutex mutex_;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace

@@ -33,8 +33,9 @@ class HttpServerTest : public testing::Test {
     server_ = *std::move(server);
   }
 
-  // Sends these bytes and returns all that comes back until the server closes.
-  std::string Exchange(const std::string& bytes) {
+  // Sends these bytes, and the end of the stream if `half_close`, and returns all that comes back until the server
+  // closes. (httplib answers no one who has closed his half: only for requests that never get complete.)
+  std::string Exchange(const std::string& bytes, bool half_close = false) {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -46,7 +47,7 @@ class HttpServerTest : public testing::Test {
       if (n <= 0) break;  // the server has heard enough
       sent += static_cast<size_t>(n);
     }
-    shutdown(fd, SHUT_WR);
+    if (half_close) shutdown(fd, SHUT_WR);
     std::string answer;
     char buffer[4096];
     for (ssize_t n; (n = recv(fd, buffer, sizeof buffer, 0)) > 0;) answer.append(buffer, static_cast<size_t>(n));
@@ -105,7 +106,7 @@ TEST_F(HttpServerTest, BadRequestsDoNotEndTheServer) {
                              "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
                              "GET / HTTP/1.1\r\nRange: bytes=9-1,-,5-\r\n\r\n",
                              "GET /%zz%00 HTTP/1.1\r\nConnection: close\r\n\r\n"};
-  for (const std::string& request : bad) Exchange(request);
+  for (const std::string& request : bad) Exchange(request, /*half_close=*/true);
   EXPECT_THAT(Get("/healthz"), StartsWith("HTTP/1.1 200"));
 }
 
