@@ -1,5 +1,5 @@
-// Plain values that describe one generation: mode, memory, sampling. Ranges are checked at admission
-// (memory::Validate, scheduler::Admit); below it they hold.
+// Plain values that describe one generation: mode, memory, sampling. Ranges are checked at
+// admission (memory::Resolve, scheduler::Scheduler::Submit); below it they hold.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +30,8 @@ enum class PromptObservation { kLast, kWindow, kAll };
 struct TokenRange {
   Position begin = 0;
   Position end = 0;
+
+  bool operator==(const TokenRange&) const = default;
 };
 
 // memory-spec section 5; the initial values are preset `default` (spec 4.6).
@@ -55,6 +57,8 @@ struct MemoryParameters {
   uint32_t prompt_window_tokens = 0;  // used with kWindow only
   double strength_cap = 0;
   std::vector<TokenRange> pinned;
+
+  bool operator==(const MemoryParameters&) const = default;
 };
 
 struct SamplingParameters {

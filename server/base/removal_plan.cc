@@ -1,19 +1,28 @@
 #include "server/base/removal_plan.h"
 
+#include "server/base/check.h"
+
 namespace ebbinghaus::base {
 
 SlotRemovalPlan PlanRemoval(absl::Span<const Slot> removed, Slot live) {
-  SlotRemovalPlan plan;
-  plan.live_before = live;
-  plan.live_after = live - static_cast<Slot>(removed.size());
-  size_t last_hole = removed.size();  // removed[last_hole..) have been passed from the back
+  EBB_CHECK(removed.size() <= live);
+  for (size_t i = 1; i < removed.size(); ++i) EBB_CHECK(removed[i - 1] < removed[i]);
+  EBB_CHECK(removed.empty() || removed.back() < live);
+
+  SlotRemovalPlan plan{
+      .live_before = live, .live_after = live - static_cast<Slot>(removed.size()), .moves = {}};
+  // Two cursors walk towards each other: holes from the front, survivors from the back. `unpassed`
+  // counts the removed slots at or below the back cursor.
   Slot source = live;
-  for (Slot hole : removed) {
+  size_t unpassed = removed.size();
+  for (const Slot hole : removed) {
     if (hole >= plan.live_after) break;
-    do {  // the highest survivor not used yet
+    --source;
+    while (removed[unpassed - 1] ==
+           source) {  // `hole` itself lies below every source, so unpassed stays >= 1
+      --unpassed;
       --source;
-      while (last_hole > 0 && removed[last_hole - 1] > source) --last_hole;
-    } while (last_hole > 0 && removed[last_hole - 1] == source);
+    }
     plan.moves.push_back({.from = source, .to = hole});
   }
   return plan;

@@ -18,8 +18,8 @@ inline double ElapsedTime(Tick now, Tick last_reset, double time_step) {
 // R = exp(-t / S), in (0, 1] up to underflow. Requires: strength > 0, elapsed >= 0.
 inline double Retention(double elapsed, double strength) { return std::exp(-elapsed / strength); }
 
-// How a layer's attention weighs its slots while decoding. kNone for baseline, sparse_attention, and the
-// layers that soft_delete leaves alone.
+// How a layer's attention weighs its slots while decoding. kNone for baseline, sparse_attention,
+// and the layers that soft_delete leaves alone.
 struct AttentionWeighting {
   enum class Form { kNone, kLogBias, kKvScale };
   Form form = Form::kNone;
