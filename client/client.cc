@@ -1,0 +1,65 @@
+#include "client/client.h"
+
+#include "absl/status/statusor.h"
+#include "client/compare.h"
+#include "client/connection.h"
+#include "client/generate.h"
+#include "client/inspect.h"
+#include "client/options.h"
+#include "client/prompt.h"
+
+namespace ebbinghaus::client {
+namespace {
+
+bool TakesPrompt(Command command) {
+  return command != Command::kInfo && command != Command::kHealth;
+}
+
+absl::Status RunCommand(const Options& options, const std::string& prompt, Console& console,
+                        Cancellation& cancellation) {
+  absl::StatusOr<Connection> connection =
+      Connection::Open(options.target, options.timeout, cancellation);
+  if (!connection.ok()) return connection.status();
+  switch (options.command) {
+    case Command::kGenerate:
+      return RunGenerate(options, prompt, *connection, console);
+    case Command::kCompare:
+      return RunCompare(options, prompt, *connection, console);
+    case Command::kTokenize:
+      return RunTokenize(options, prompt, *connection, console);
+    case Command::kInfo:
+      return RunInfo(options, *connection, console);
+    case Command::kHealth:
+      return RunHealth(options, *connection, console);
+  }
+  return absl::InternalError("a command without an implementation");
+}
+
+int Fail(Console& console, absl::string_view message, int exit_code) {
+  console.err << "ebbinghaus: " << message << std::endl;
+  return exit_code;
+}
+
+}  // namespace
+
+int Run(const std::vector<std::string>& arguments, Console& console, Cancellation& cancellation) {
+  absl::StatusOr<CommandLine> line = ParseCommandLine(arguments);
+  if (!line.ok()) return Fail(console, line.status().message(), kExitUsage);
+  if (line->action == CommandLine::Action::kHelp) {
+    console.out << line->help_text << std::flush;
+    return kExitOk;
+  }
+  if (line->action == CommandLine::Action::kVersion) {
+    console.out << "ebbinghaus " << EBBINGHAUS_VERSION << std::endl;
+    return kExitOk;
+  }
+  absl::StatusOr<std::string> prompt = std::string();
+  if (TakesPrompt(line->options.command)) prompt = ReadPrompt(line->options, console);
+  if (!prompt.ok()) return Fail(console, prompt.status().message(), kExitUsage);
+  const absl::Status status = RunCommand(line->options, *prompt, console, cancellation);
+  if (status.ok()) return kExitOk;
+  return Fail(console, Describe(status),
+              cancellation.triggered() ? kExitInterrupted : kExitFailure);
+}
+
+}  // namespace ebbinghaus::client

@@ -1,0 +1,117 @@
+#include "client/connection.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/wrappers.pb.h"
+#include "grpcpp/completion_queue.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/generic/generic_stub.h"
+#include "grpcpp/security/credentials.h"
+#include "grpcpp/support/channel_arguments.h"
+
+namespace ebbinghaus::client {
+namespace {
+
+std::chrono::system_clock::time_point Deadline(absl::Duration from_now) {
+  return std::chrono::system_clock::now() + absl::ToChronoNanoseconds(from_now);
+}
+
+bool IsLocal(const std::string& target) {
+  for (absl::string_view local : {"127.", "localhost", "[::1]", "unix:"}) {
+    if (absl::StartsWith(target, local)) return true;
+  }
+  return false;
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target) {
+  grpc::ChannelArguments arguments;
+  // A server that is coming up is found soon after it listens.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // gRPC sends calls through http_proxy, even to this very machine.
+  if (IsLocal(target)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+}
+
+// gRPC's codes and abseil's are the same numbers.
+absl::Status FromGrpc(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+std::string ServingStatusName(int number) {
+  switch (number) {
+    case 0:
+      return "UNKNOWN";
+    case 1:
+      return "SERVING";
+    case 2:
+      return "NOT_SERVING";
+    case 3:
+      return "SERVICE_UNKNOWN";
+    default:
+      return absl::StrCat(number);
+  }
+}
+
+}  // namespace
+
+Connection::Connection(std::shared_ptr<grpc::Channel> channel,
+                       std::optional<absl::Duration> timeout, Cancellation& cancellation)
+    : channel_(std::move(channel)),
+      stub_(v1::InferenceService::NewStub(channel_)),
+      timeout_(timeout),
+      cancellation_(&cancellation) {}
+
+absl::StatusOr<Connection> Connection::Open(const std::string& target,
+                                            std::optional<absl::Duration> timeout,
+                                            Cancellation& cancellation) {
+  const absl::Duration wait = std::min(kConnectWait, timeout.value_or(kConnectWait));
+  std::shared_ptr<grpc::Channel> channel = MakeChannel(target);
+  if (!channel->WaitForConnected(Deadline(wait))) {
+    return absl::UnavailableError(absl::StrCat("no gRPC server answers at ", target, " within ",
+                                               absl::FormatDuration(wait),
+                                               "; is ebbinghaus-server running there?"));
+  }
+  return Connection(std::move(channel), timeout, cancellation);
+}
+
+absl::Status Connection::Call(const std::function<grpc::Status(grpc::ClientContext&)>& call) {
+  grpc::ClientContext context;
+  if (timeout_) context.set_deadline(Deadline(*timeout_));
+  Cancellation::Scope watched(*cancellation_, context);
+  return FromGrpc(call(context));
+}
+
+absl::StatusOr<std::string> Connection::Health() {
+  // Debian's gRPC ships no stub for grpc.health.v1. HealthCheckRequest {string service = 1} and
+  // HealthCheckResponse {ServingStatus status = 1} look on the wire just like these two well-known
+  // wrappers.
+  using Request = google::protobuf::StringValue;
+  using Response = google::protobuf::Int32Value;
+  Response response;
+  absl::Status status = Call([&](grpc::ClientContext& context) {
+    grpc::CompletionQueue queue;
+    grpc::TemplatedGenericStub<Request, Response> stub(channel_);
+    auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", Request(), &queue);
+    grpc::Status result;
+    call->StartCall();
+    call->Finish(&response, &result, this);
+    void* tag = nullptr;
+    bool ok = false;
+    queue.Next(&tag, &ok);
+    queue.Shutdown();
+    return result;
+  });
+  if (!status.ok()) return status;
+  return ServingStatusName(response.value());
+}
+
+std::string Describe(const absl::Status& status) {
+  return absl::StrCat(absl::StatusCodeToString(status.code()), ": ", status.message());
+}
+
+}  // namespace ebbinghaus::client
