@@ -1,7 +1,11 @@
 #include "server/memory/parameters.h"
 
-#include <cmath>
+#include <algorithm>
+#include <initializer_list>
+#include <limits>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -10,140 +14,204 @@ namespace {
 
 using base::GenerationMode;
 using base::MemoryParameters;
+using base::TokenRange;
 
 enum class UsedBy { kBoth, kSoft, kSparse };
 
-bool Uses(GenerationMode mode, UsedBy by) {
-  return by == UsedBy::kBoth || (by == UsedBy::kSoft) == (mode == GenerationMode::kSoftDelete);
-}
+// A set of numbers and how a reader of the message sees it. Comparisons with NaN are false, so NaN
+// is in none.
+struct Range {
+  double low, high;
+  bool low_open, high_open;
+  const char* text;
 
-// Checks and takes over the fields of one request, one call per field, so that name, owner and range stand side by side.
-class Overrides {
+  bool Has(double v) const {
+    return (low_open ? v > low : v >= low) && (high_open ? v < high : v <= high);
+  }
+};
+constexpr double kMostCount = std::numeric_limits<uint32_t>::max();
+constexpr Range kUnit{0, 1, true, false, "in (0, 1]"};
+constexpr Range kOpenUnit{0, 1, true, true, "in (0, 1)"};
+constexpr Range kRatio{0, 1, false, false, "in [0, 1]"};
+constexpr Range kStrength{0, 1e6, true, false, "in (0, 1e6]"};
+constexpr Range kTimeStep{0, 1e3, false, false, "in [0, 1e3]"};
+constexpr Range kCap{0, std::numeric_limits<double>::max(), false, false,
+                     "0 (no cap) or at least initial_strength, and finite"};
+constexpr Range kPromptTicks{0, kMaxPromptTicks, false, false, "in [0, 1000]"};
+constexpr Range kAtLeastOne{1, kMostCount, false, false, "at least 1"};
+constexpr Range kAnyCount{0, kMostCount, false, false, "at least 0"};
+
+// Takes over one field of a request after the other, and remembers which were bad, so that a rule
+// over two fields only speaks when both are good by themselves.
+class Resolution {
  public:
-  Overrides(GenerationMode mode, base::Violations& violations) : mode_(mode), violations_(violations) {}
+  Resolution(GenerationMode mode, base::Violations& violations)
+      : mode_(mode), violations_(violations) {}
 
-  template <typename T, typename Valid>
-  void Take(const char* field, UsedBy by, const std::optional<T>& value, T& target, Valid valid, const char* range) {
-    if (!value) return;
-    if (!Uses(mode_, by)) {
-      Add(field, absl::StrCat("is not used by ", std::string(base::Name(mode_)), "; leave it out"));
-    } else if (!valid(*value)) {
-      Add(field, absl::StrCat("must be ", range));
-    } else {
+  template <typename T>
+  void Number(const char* field, UsedBy by, const std::optional<T>& value, T& target,
+              const Range& range) {
+    if (!value || !Fits(field, by)) return;
+    if (range.Has(*value)) {
       target = *value;
+    } else {
+      Reject(field, absl::StrCat("must be ", range.text, ", not ", *value));
     }
   }
 
-  template <typename T>
-  void Take(const char* field, UsedBy by, const std::optional<T>& value, T& target) {
-    Take(field, by, value, target, [](const T&) { return true; }, "");
+  template <typename Enum>
+  void Choice(const char* field, UsedBy by, const std::optional<Enum>& value, Enum& target) {
+    if (value && Fits(field, by)) target = *value;
   }
 
-  void Add(const char* field, std::string description) { violations_.Add(absl::StrCat("memory.", field), std::move(description)); }
+  // Whether the mode has such a field; a violation if not.
+  bool Fits(const char* field, UsedBy by) {
+    const UsedBy mode = mode_ == GenerationMode::kSoftDelete ? UsedBy::kSoft : UsedBy::kSparse;
+    if (by == UsedBy::kBoth || by == mode) return true;
+    Reject(field, absl::StrCat("is not used by generation_mode ", std::string(base::Name(mode_)),
+                               "; leave it out or choose ",
+                               std::string(base::Name(by == UsedBy::kSoft
+                                                          ? GenerationMode::kSoftDelete
+                                                          : GenerationMode::kSparseAttention))));
+    return false;
+  }
+
+  // `field` may have an index, as in pinned[2].
+  void Reject(const std::string& field, const std::string& description) {
+    bad_.insert(field.substr(0, field.find('[')));
+    violations_.Add(absl::StrCat("memory.", field), description);
+  }
+
+  bool Good(std::initializer_list<const char*> fields) const {
+    return std::none_of(fields.begin(), fields.end(),
+                        [&](const char* field) { return bad_.count(field) > 0; });
+  }
 
  private:
   const GenerationMode mode_;
   base::Violations& violations_;
+  std::set<std::string> bad_;
 };
 
-// Comparisons with NaN are false, so NaN fails every range.
-auto Between(double low, double high) {
-  return [=](double v) { return v >= low && v <= high; };
-}
-auto AboveUpTo(double low, double high) {
-  return [=](double v) { return v > low && v <= high; };
-}
-const auto kAny = [](uint32_t) { return true; };
-
-// What the clock can count without overflow: prompts are shorter than 2^24 tokens.
-constexpr uint32_t kMaxPromptTicks = 100;
-
-void TakeShared(Overrides& take, const ParameterOverrides& r, MemoryParameters& p) {
+void TakeShared(const ParameterOverrides& r, MemoryParameters& p, Resolution& take) {
   const UsedBy both = UsedBy::kBoth;
-  take.Take("initial_strength", both, r.initial_strength, p.initial_strength, AboveUpTo(0, 1e6), "in (0, 1e6]");
-  take.Take("time_step", both, r.time_step, p.time_step, Between(0, 1e3), "in [0, 1e3]");
-  take.Take("reset_threshold", both, r.reset_threshold, p.reset_threshold, AboveUpTo(0, 1), "in (0, 1]");
-  take.Take("observe_interval", both, r.observe_interval, p.observe_interval, [](uint32_t v) { return v >= 1; }, "at least 1");
-  take.Take("prompt_ticks", both, r.prompt_ticks, p.prompt_ticks, [](uint32_t v) { return v <= kMaxPromptTicks; }, "in [0, 100]");
-  take.Take("prompt_observation", both, r.prompt_observation, p.prompt_observation);
-  take.Take("prompt_window_tokens", both, r.prompt_window_tokens, p.prompt_window_tokens, [](uint32_t v) { return v >= 1; }, "at least 1");
-  take.Take("strength_cap", both, r.strength_cap, p.strength_cap, Between(0, 1e9), "0 (no cap) or at least initial_strength, at most 1e9");
+  take.Number("initial_strength", both, r.initial_strength, p.initial_strength, kStrength);
+  take.Number("time_step", both, r.time_step, p.time_step, kTimeStep);
+  take.Number("reset_threshold", both, r.reset_threshold, p.reset_threshold, kUnit);
+  take.Number("strength_cap", both, r.strength_cap, p.strength_cap, kCap);
+  take.Number("observe_interval", both, r.observe_interval, p.observe_interval, kAtLeastOne);
+  take.Number("prompt_ticks", both, r.prompt_ticks, p.prompt_ticks, kPromptTicks);
+  take.Number("prompt_window_tokens", both, r.prompt_window_tokens, p.prompt_window_tokens,
+              kAnyCount);
+  take.Choice("prompt_observation", both, r.prompt_observation, p.prompt_observation);
 }
 
-void TakeOwn(Overrides& take, const ParameterOverrides& r, MemoryParameters& p) {
-  const UsedBy soft = UsedBy::kSoft, sparse = UsedBy::kSparse;
-  take.Take("soft_floor", soft, r.soft_floor, p.soft_floor, AboveUpTo(0, 1), "in (0, 1] and at most soft_ceiling");
-  take.Take("soft_ceiling", soft, r.soft_ceiling, p.soft_ceiling, AboveUpTo(0, 1), "in (0, 1] and at least soft_floor");
-  take.Take("soft_layer_ratio", soft, r.soft_layer_ratio, p.soft_layer_ratio, Between(0, 1), "in [0, 1]");
-  take.Take("soft_form", soft, r.soft_form, p.soft_form);
-  take.Take("forget_threshold", sparse, r.forget_threshold, p.forget_threshold, [](double v) { return v > 0 && v < 1; }, "in (0, 1)");
-  take.Take("vote_ratio", sparse, r.vote_ratio, p.vote_ratio, AboveUpTo(0, 1), "in (0, 1]");
-  take.Take("vote_layers", sparse, r.vote_layers, p.vote_layers);
-  take.Take("scope", sparse, r.scope, p.scope);
-  take.Take("sink_tokens", sparse, r.sink_tokens, p.sink_tokens, kAny, "");
-  take.Take("recent_tokens", sparse, r.recent_tokens, p.recent_tokens, kAny, "");
-  take.Take("min_live_tokens", sparse, r.min_live_tokens, p.min_live_tokens, [](uint32_t v) { return v >= 1; }, "at least 1");
-  take.Take("max_live_tokens", sparse, r.max_live_tokens, p.max_live_tokens, kAny, "");
+void TakeSoft(const ParameterOverrides& r, MemoryParameters& p, Resolution& take) {
+  const UsedBy soft = UsedBy::kSoft;
+  take.Number("soft_floor", soft, r.soft_floor, p.soft_floor, kUnit);
+  take.Number("soft_ceiling", soft, r.soft_ceiling, p.soft_ceiling, kUnit);
+  take.Number("soft_layer_ratio", soft, r.soft_layer_ratio, p.soft_layer_ratio, kRatio);
+  take.Choice("soft_form", soft, r.soft_form, p.soft_form);
 }
 
-// Rules over two fields name both.
-void CheckTogether(GenerationMode mode, const ParameterOverrides& r, const MemoryParameters& p, Overrides& take) {
-  if (p.strength_cap != 0 && p.strength_cap < p.initial_strength) {
-    take.Add("strength_cap", "must be 0 (no cap) or at least initial_strength");
+void TakeSparse(const ParameterOverrides& r, MemoryParameters& p, Resolution& take) {
+  const UsedBy sparse = UsedBy::kSparse;
+  take.Number("forget_threshold", sparse, r.forget_threshold, p.forget_threshold, kOpenUnit);
+  take.Number("vote_ratio", sparse, r.vote_ratio, p.vote_ratio, kUnit);
+  take.Choice("vote_layers", sparse, r.vote_layers, p.vote_layers);
+  take.Choice("scope", sparse, r.scope, p.scope);
+  take.Number("sink_tokens", sparse, r.sink_tokens, p.sink_tokens, kAnyCount);
+  take.Number("recent_tokens", sparse, r.recent_tokens, p.recent_tokens, kAnyCount);
+  take.Number("min_live_tokens", sparse, r.min_live_tokens, p.min_live_tokens, kAtLeastOne);
+  take.Number("max_live_tokens", sparse, r.max_live_tokens, p.max_live_tokens, kAnyCount);
+  if (r.pinned.empty() || !take.Fits("pinned", sparse)) return;
+  p.pinned = r.pinned;
+  for (size_t i = 0; i < r.pinned.size(); ++i) {
+    const TokenRange& range = r.pinned[i];
+    if (range.begin < range.end) continue;
+    take.Reject(absl::StrCat("pinned[", i, "]"),
+                absl::StrCat("begin must be less than end, not ", range.begin, " and ", range.end));
   }
-  if (p.prompt_ticks > 0 && p.prompt_observation == base::PromptObservation::kLast) {
-    take.Add("prompt_ticks", "above 0 needs prompt_observation window or all");
+}
+
+// How many positions are pinned; one in two ranges counts once. Requires: begin < end everywhere.
+uint64_t PinnedTokens(std::vector<TokenRange> ranges) {
+  std::sort(ranges.begin(), ranges.end(),
+            [](const TokenRange& a, const TokenRange& b) { return a.begin < b.begin; });
+  uint64_t tokens = 0;
+  base::Position end = 0;
+  for (const TokenRange& range : ranges) {
+    if (range.end > end) tokens += range.end - std::max(range.begin, end);
+    end = std::max(end, range.end);
+  }
+  return tokens;
+}
+
+void CheckSharedRules(const MemoryParameters& p, Resolution& take) {
+  if (take.Good({"strength_cap", "initial_strength"}) && p.strength_cap != 0 &&
+      p.strength_cap < p.initial_strength) {
+    take.Reject("strength_cap",
+                absl::StrCat("must be 0 (no cap) or at least initial_strength, which is ",
+                             p.initial_strength, ", not ", p.strength_cap));
   }
   const bool window = p.prompt_observation == base::PromptObservation::kWindow;
-  if (window && !r.prompt_window_tokens) take.Add("prompt_window_tokens", "must be set, at least 1, with prompt_observation window");
-  if (!window && r.prompt_window_tokens) take.Add("prompt_window_tokens", "is used with prompt_observation window only");
-  if (mode == GenerationMode::kSoftDelete && p.soft_floor > p.soft_ceiling) {
-    take.Add("soft_floor", "must be at most soft_ceiling");
+  if (window && p.prompt_window_tokens == 0) {
+    take.Reject("prompt_window_tokens", "must be at least 1 with prompt_observation window");
   }
-  if (mode != GenerationMode::kSparseAttention || p.max_live_tokens == 0) return;
-  uint64_t least = 1ull + p.sink_tokens + p.recent_tokens;
-  for (const base::TokenRange& range : p.pinned) least += range.end - range.begin;
-  if (p.max_live_tokens < least) {
-    take.Add("max_live_tokens", absl::StrCat("must be 0 (no budget) or at least ", least, " = sink_tokens + recent_tokens + pinned + 1"));
+  if (!window && p.prompt_window_tokens > 0) {
+    take.Reject("prompt_window_tokens",
+                "must be 0 or left out unless prompt_observation is window");
   }
-  if (p.max_live_tokens < p.min_live_tokens) take.Add("max_live_tokens", "must be 0 (no budget) or at least min_live_tokens");
+  if (take.Good({"prompt_ticks"}) && p.prompt_ticks > 0 &&
+      p.prompt_observation == base::PromptObservation::kLast) {
+    take.Reject("prompt_ticks", "must be 0 unless prompt_observation is window or all");
+  }
 }
 
-void TakePinned(GenerationMode mode, const ParameterOverrides& r, MemoryParameters& p, Overrides& take) {
-  if (r.pinned.empty()) return;
-  if (!Uses(mode, UsedBy::kSparse)) {
-    take.Add("pinned", absl::StrCat("is not used by ", std::string(base::Name(mode)), "; leave it out"));
-    return;
+void CheckBudget(const MemoryParameters& p, Resolution& take) {
+  if (p.max_live_tokens == 0) return;
+  if (take.Good({"pinned"})) {
+    const uint64_t pinned = PinnedTokens(p.pinned);
+    const uint64_t least = uint64_t{p.sink_tokens} + p.recent_tokens + pinned + 1;
+    if (p.max_live_tokens < least) {
+      take.Reject("max_live_tokens",
+                  absl::StrCat("must be 0 (no budget) or at least ", least, " = sink_tokens ",
+                               p.sink_tokens, " + recent_tokens ", p.recent_tokens, " + pinned ",
+                               pinned, " + 1, not ", p.max_live_tokens));
+    }
   }
-  for (size_t i = 0; i < r.pinned.size(); ++i) {
-    if (r.pinned[i].begin < r.pinned[i].end) continue;
-    take.Add(absl::StrCat("pinned[", i, "]").c_str(), "begin must be less than end");
-    return;
+  if (take.Good({"min_live_tokens"}) && p.max_live_tokens < p.min_live_tokens) {
+    take.Reject("max_live_tokens",
+                absl::StrCat("must be 0 (no budget) or at least min_live_tokens, which is ",
+                             p.min_live_tokens, ", not ", p.max_live_tokens));
   }
-  p.pinned = r.pinned;
 }
 
 }  // namespace
 
 std::string_view Name(Preset preset) {
   switch (preset) {
-    case Preset::kOriginal: return "original";
-    case Preset::kDefault: return "default";
-    case Preset::kChat: return "chat";
-    case Preset::kTight: return "tight";
+    case Preset::kOriginal:
+      return "original";
+    case Preset::kDefault:
+      return "default";
+    case Preset::kChat:
+      return "chat";
+    case Preset::kTight:
+      return "tight";
   }
   return "unknown";
 }
 
-base::MemoryParameters PresetParameters(Preset preset) {
-  MemoryParameters p;
+MemoryParameters PresetParameters(Preset preset) {
+  MemoryParameters p;  // initialized to preset default
   switch (preset) {
-    case Preset::kDefault:
-      break;
     case Preset::kOriginal:
       p.soft_form = base::SoftForm::kKvScale;
       p.sink_tokens = 0;
       p.recent_tokens = 0;
+      break;
+    case Preset::kDefault:
       break;
     case Preset::kChat:
     case Preset::kTight:
@@ -155,19 +223,29 @@ base::MemoryParameters PresetParameters(Preset preset) {
   return p;
 }
 
-base::MemoryParameters Resolve(GenerationMode mode, Preset fallback, const std::optional<ParameterOverrides>& request,
-                               base::Violations& violations) {
+MemoryParameters Resolve(GenerationMode mode, Preset fallback,
+                         const std::optional<ParameterOverrides>& request,
+                         base::Violations& violations) {
+  const ParameterOverrides overrides = request.value_or(ParameterOverrides{});
   if (mode == GenerationMode::kBaseline) {
-    if (request) violations.Add("memory", "baseline keeps no memory; leave memory out or choose another generation_mode");
+    if (!(overrides == ParameterOverrides{})) {
+      violations.Add("memory",
+                     "must be left out with generation_mode baseline, which keeps no memory");
+    }
     return {};
   }
-  const ParameterOverrides overrides = request.value_or(ParameterOverrides{});
   MemoryParameters p = PresetParameters(overrides.preset.value_or(fallback));
-  Overrides take(mode, violations);
-  TakeShared(take, overrides, p);
-  TakeOwn(take, overrides, p);
-  TakePinned(mode, overrides, p, take);
-  CheckTogether(mode, overrides, p, take);
+  Resolution take(mode, violations);
+  TakeShared(overrides, p, take);
+  TakeSoft(overrides, p, take);
+  TakeSparse(overrides, p, take);
+  CheckSharedRules(p, take);
+  if (mode == GenerationMode::kSparseAttention) CheckBudget(p, take);
+  if (mode == GenerationMode::kSoftDelete && take.Good({"soft_floor", "soft_ceiling"}) &&
+      p.soft_floor > p.soft_ceiling) {
+    take.Reject("soft_floor", absl::StrCat("must be at most soft_ceiling, which is ",
+                                           p.soft_ceiling, ", not ", p.soft_floor));
+  }
   return p;
 }
 
