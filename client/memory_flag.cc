@@ -107,8 +107,9 @@ absl::StatusOr<int> ParseEnum(const EnumDescriptor& type, std::string_view short
     names.push_back(WithoutPrefix(type, value.name()));
     if (names.back() == short_name) return value.number();
   }
-  return Expected("", absl::StrCat("one of ", absl::StrJoin(names, ", ")),
-                  absl::string_view(short_name.data(), short_name.size()));
+  return absl::InvalidArgumentError(
+      absl::StrCat("takes one of ", absl::StrJoin(names, ", "), ", got '",
+                   absl::string_view(short_name.data(), short_name.size()), "'"));
 }
 
 std::string ShortName(const EnumDescriptor& type, int number) {
