@@ -79,6 +79,17 @@ absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) {
   return loaded;
 }
 
+void LogLoaded(const base::ModelInfo& model, uint32_t threads) {
+  scheduler::LogInfo("loaded", {{"model", model.name},
+                                {"architecture", model.architecture},
+                                {"weights", model.weights},
+                                {"kv", model.kv},
+                                {"weight_bytes", model.weight_bytes},
+                                {"context_tokens", model.context_tokens},
+                                {"threads", threads},
+                                {"version", rpc::Version()}});
+}
+
 scheduler::Options SchedulerOptions(const Configuration& c) {
   scheduler::Options options;
   options.default_mode = c.default_mode;
@@ -106,9 +117,11 @@ void ConfigureLog(const ParsedConfiguration& parsed) {
 int Serve(const Configuration& c, ShutdownSignal& signal) {
   const base::SteadyClock clock;
   const uint32_t threads = c.threads > 0 ? c.threads : UsableCpus();
-  scheduler::LogInfo("loading", {{"model", c.model}, {"threads", threads}, {"version", rpc::Version()}});
+  // Not above debug: when loading fails, the one line that says why stands alone.
+  scheduler::LogDebug("loading", {{"path", c.model}});
   absl::StatusOr<Model> model = LoadModel(c, threads);
   if (!model.ok()) return Fail(model.status());
+  LogLoaded(model->engine->model(), threads);
   if (absl::Status status = rpc::WarmUp(model->engine.get(), model->text, &clock); !status.ok()) return Fail(status);
 
   metrics::Metrics metrics(&clock);

@@ -6,20 +6,32 @@
 
 #include "absl/strings/str_cat.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
+#include "grpc/support/log.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "server/scheduler/log.h"
 
 namespace ebbinghaus::rpc {
 namespace {
 
-// Plugins are the process's, not the builder's: they must be chosen once, before the first server.
-void EnablePlugins(bool reflection) {
-  static std::once_flag health;
-  std::call_once(health, [] { grpc::EnableDefaultHealthCheckService(true); });
-  static std::once_flag once;
-  if (reflection) std::call_once(once, [] { grpc::reflection::InitProtoReflectionServerBuilderPlugin(); });
+// gRPC's own complaints, in the form of our log lines.
+void LogGrpc(gpr_log_func_args* args) {
+  if (args->severity != GPR_LOG_SEVERITY_ERROR) return;
+  scheduler::LogWarning("grpc", {{"message", std::string(args->message)}});
+}
+
+// These are the process's, not the builder's: they must be chosen once, before the first server.
+void SetUpProcess(bool reflection) {
+  static std::once_flag always, with_reflection;
+  std::call_once(always, [] {
+    gpr_set_log_function(LogGrpc);
+    grpc::EnableDefaultHealthCheckService(true);
+  });
+  if (reflection) {
+    std::call_once(with_reflection, [] { grpc::reflection::InitProtoReflectionServerBuilderPlugin(); });
+  }
 }
 
 void SetConnectionOptions(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
@@ -40,7 +52,7 @@ void SetConnectionOptions(const GrpcServerOptions& options, grpc::ServerBuilder&
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
                                                               grpc::Service* service) {
-  EnablePlugins(options.reflection);
+  SetUpProcess(options.reflection);
   grpc::ServerBuilder builder;
   SetConnectionOptions(options, builder);
   int port = 0;

@@ -37,8 +37,8 @@ class GrpcServer {
   // What grpc.health.v1 answers for "" and for the inference service.
   void SetServing(bool serving);
 
-  // Refuses new calls, gives those underway `grace`, then cancels them. Returns when all have ended. May be called again,
-  // from another thread too, with a shorter grace.
+  // Refuses new calls, gives those underway `grace`, then cancels them. Returns when all have ended. Only the first call
+  // counts; a later one, from whichever thread, waits for it.
   void Shutdown(base::Duration grace);
 
   // A channel without a socket.

@@ -203,8 +203,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_exit_one(model, tmp_path)
     garbage = tmp_path / "model.gguf"
     garbage.write_bytes(b"GGUF" + b"\xff" * 60)
     for path in [tmp_path / "nothing", empty, broken, garbage]:
-        ended = harness.run("--model", str(path), "--log-level", "error", "--listen", "127.0.0.1:0", "--http-listen",
-                            "127.0.0.1:0")
+        ended = harness.run("--model", str(path), "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
         assert ended.returncode == 1, (path, ended)
         assert ended.stdout == ""
         assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
