@@ -4,42 +4,60 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <optional>
+#include <utility>
 
+#include "server/base/clock.h"
 #include "server/scheduler/event.h"
+#include "server/scheduler/mutex.h"
 
 namespace ebbinghaus::scheduler {
 
 // Shared by the engine thread (Push, full, cancelled) and gRPC's callback threads (Pop, Cancel, OnReady). An
 // object of its own, held by shared_ptr, because a reactor deletes itself while the engine may still push.
+// Callbacks are called and destroyed outside the lock, so they may use the mailbox.
 // Thread safe.
 class Mailbox {
  public:
-  explicit Mailbox(size_t capacity_bytes) : capacity_bytes_(capacity_bytes) {}
+  // `clock`, if given, dates Cancel and must outlive this.
+  explicit Mailbox(size_t capacity_bytes, const base::Clock* clock = nullptr)
+      : capacity_bytes_(capacity_bytes), clock_(clock) {}
 
   // Engine side. Never blocks; an event is accepted even when full, so nothing is lost: the scheduler looks at full()
-  // before it runs another step for this stream.
+  // before it runs another step for this stream. After Cancel nobody reads any more: only an ending status is kept.
   void Push(Event event);
+  // At least capacity_bytes wait to be read.
   bool full() const;
   bool cancelled() const;
+  // When Cancel came; unset before, or without a clock.
+  std::optional<base::TimePoint> cancelled_at() const;
+  // `wake` is called when Cancel comes, and whenever a full mailbox has room again. Set it before others know the
+  // mailbox; it must stay callable for as long as the mailbox lives.
+  void SetWake(std::function<void()> wake);
 
   // RPC side. The oldest event, if any.
   std::optional<Event> Pop();
-  // Calls `ready` once, from any thread, as soon as an event is there (at once if one is there already).
+  // Calls `ready` once, from any thread, as soon as an event is there (at once if one is there already). Replaces a
+  // callback that was not called yet.
   void OnReady(std::function<void()> ready);
-  // The client is gone or has lost interest; calls `on_cancel` (set by the scheduler) to wake it.
+  // The client is gone or has lost interest: events that wait are dropped, the sequence is freed at the next step.
   void Cancel();
-  void SetOnCancel(std::function<void()> on_cancel);
 
  private:
+  struct Waiting {
+    Event event;
+    size_t bytes = 0;
+  };
+
   const size_t capacity_bytes_;
-  mutable std::mutex mutex_;
-  std::deque<Event> events_;
-  size_t bytes_ = 0;
-  bool cancelled_ = false;
-  std::function<void()> ready_;
-  std::function<void()> on_cancel_;
+  const base::Clock* const clock_;
+  mutable Mutex mutex_;
+  std::deque<Waiting> events_ ABSL_GUARDED_BY(mutex_);
+  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<base::TimePoint> cancelled_at_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> ready_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> wake_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ebbinghaus::scheduler

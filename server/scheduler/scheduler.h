@@ -1,9 +1,9 @@
 // Admission, queue, steps, cancellation, drain: everything between an RPC and the engine.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
-#include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -25,29 +25,36 @@ struct Options {
   uint32_t max_queue = 64;
   uint32_t max_queue_tokens = 1u << 20;
   size_t mailbox_bytes = 256 * 1024;
+  uint32_t prompt_chunk_tokens = 256;  // read per step, so that a long prompt does not stall others
   base::Duration drain_timeout{};
+  bool log_requests = true;  // the summary line of each
   bool log_prompts = false;
+  std::function<uint64_t()> random;  // seeds and request ids; thread safe; unset: the system's random device
 };
 
 struct Status {
   enum class State { kServing, kDraining, kStopped } state = State::kServing;
-  uint32_t running = 0, queued = 0, queued_prompt_tokens = 0;
+  uint32_t running = 0, queued = 0;
+  uint64_t queued_prompt_tokens = 0;
   uint64_t kv_used_bytes = 0, kv_capacity_bytes = 0;
 };
 
-// Owns the engine and its one thread. Everything else is thread safe.
+// Owns the engine and its one thread, which never waits for a reader and sleeps while there is nothing to do.
+// All methods are thread safe.
 class Scheduler {
  public:
+  // `metrics` and `clock` outlive this and every mailbox it hands out.
   Scheduler(Options options, std::unique_ptr<base::Engine> engine, std::shared_ptr<const text::TextModel> text,
             metrics::Metrics* metrics, const base::Clock* clock);
   ~Scheduler();  // as Drain with no time left
 
-  // Admits (tokenizes, validates, queues) and returns where the events will arrive. Called on an RPC thread.
+  // Admits (tokenizes, validates, queues) and returns where the events will arrive. Called on an RPC thread, which does
+  // the tokenizing. `violations` may hold some already; they count.
   // Errors: InvalidArgument (violations are then in *violations), ResourceExhausted, AlreadyExists, Unavailable.
   absl::StatusOr<std::shared_ptr<Mailbox>> Submit(GenerationRequest request, base::Violations* violations);
 
-  // Refuses new requests, lets those underway finish for at most drain_timeout, ends the rest with kDraining.
-  // Returns when none is left.
+  // Refuses new requests, lets those underway finish for at most drain_timeout, ends the rest with kDraining (those
+  // still waiting with Unavailable). Returns when none is left; then the scheduler is stopped.
   void Drain();
 
   Status status() const;

@@ -1,0 +1,277 @@
+#include "server/scheduler/loop.h"
+
+#include <algorithm>
+#include <array>
+#include <exception>
+
+#include "absl/strings/str_cat.h"
+
+namespace ebbinghaus::scheduler {
+namespace {
+
+using base::FinishReason;
+using base::StepItem;
+using base::StepOutcome;
+
+absl::Status CancelledStatus() { return absl::CancelledError("the call was cancelled"); }
+
+absl::Status Thrown(const std::exception& error) {
+  return absl::InternalError(absl::StrCat("the engine failed: ", error.what()));
+}
+
+std::optional<base::TimePoint> Earlier(std::optional<base::TimePoint> a, std::optional<base::TimePoint> b) {
+  if (!a || !b) return a ? a : b;
+  return std::min(*a, *b);
+}
+
+bool Passed(const std::optional<base::TimePoint>& deadline, base::TimePoint now) {
+  return deadline && *deadline <= now;
+}
+
+}  // namespace
+
+Loop::Loop(const LoopOptions& options, base::Engine* engine, const text::TextModel* text, WaitingQueue* queue,
+           metrics::Metrics* metrics, const base::Clock* clock)
+    : options_(options), engine_(engine), text_(text), queue_(queue), metrics_(metrics), clock_(clock) {}
+
+Loop::Progress Loop::RunOneStep(std::optional<base::TimePoint> drain_deadline) {
+  const base::TimePoint now = clock_->Now();
+  const bool last_step = Passed(drain_deadline, now);
+  EndLostRequests(now);
+  if (last_step) {
+    EndUnstarted();
+  } else {
+    StartWaiting();
+  }
+  const std::vector<StepItem> plan = Plan(last_step);
+  if (!plan.empty()) RunStep(plan, last_step);
+  running_.erase(std::remove(running_.begin(), running_.end(), nullptr), running_.end());
+  PublishGauges();
+  TellEndings();
+  Progress progress;
+  progress.stepped = !plan.empty();
+  progress.idle = running_.empty() && queue_->Front() == nullptr;
+  if (!progress.stepped && !progress.idle) progress.wake_at = NextDeadline(drain_deadline);
+  return progress;
+}
+
+// Cancelled, or out of time.
+void Loop::EndLostRequests(base::TimePoint now) {
+  for (Running& request : running_) {
+    if (request->mailbox()->cancelled()) {
+      CountCancel(*request->mailbox(), now);
+      Fail(*request, CancelledStatus());
+    } else if (Passed(request->deadline(), now)) {
+      Fail(*request, absl::DeadlineExceededError(
+                         absl::StrCat("the deadline passed after ", request->generated_tokens(), " tokens")));
+    } else {
+      continue;
+    }
+    request.reset();
+  }
+  running_.erase(std::remove(running_.begin(), running_.end(), nullptr), running_.end());
+  const auto lost = queue_->TakeIf([now](const QueuedRequest& queued) {
+    return queued.mailbox->cancelled() || Passed(queued.request.deadline, now);
+  });
+  for (const auto& queued : lost) {
+    if (queued->mailbox->cancelled()) {
+      CountCancel(*queued->mailbox, now);
+      FailQueued(*queued, CancelledStatus());
+    } else {
+      FailQueued(*queued, absl::DeadlineExceededError("the deadline passed while the request waited"));
+    }
+  }
+}
+
+// Draining has no time left: who has no token yet will not get one.
+void Loop::EndUnstarted() {
+  for (const auto& queued : queue_->TakeIf([](const QueuedRequest&) { return true; })) {
+    metrics_->RequestRejected(metrics::Rejection::kDraining);
+    FailQueued(*queued, absl::UnavailableError("the server is shutting down; retry elsewhere"));
+  }
+  for (Running& request : running_) {
+    if (request->prompt_read()) continue;
+    Finish(*request, FinishReason::kDraining);
+    request.reset();
+  }
+  running_.erase(std::remove(running_.begin(), running_.end(), nullptr), running_.end());
+}
+
+void Loop::StartWaiting() {
+  while (running_.size() < options_.max_batch && StartFront()) {
+  }
+}
+
+// False when the first in the queue, if any, cannot start now.
+bool Loop::StartFront() {
+  const QueuedRequest* front = queue_->Front();
+  if (front == nullptr || front->request.request_id == no_memory_for_) return false;
+  absl::StatusOr<base::SequenceId> sequence = absl::InternalError("");
+  try {
+    sequence = engine_->Add(*front->request.spec);
+  } catch (const std::exception& error) {
+    sequence = Thrown(error);
+  }
+  if (!sequence.ok() && absl::IsResourceExhausted(sequence.status()) && !running_.empty()) {
+    no_memory_for_ = front->request.request_id;  // waits until others have left
+    return false;
+  }
+  std::unique_ptr<QueuedRequest> taken = queue_->TakeFront();
+  if (!sequence.ok()) {
+    if (absl::IsResourceExhausted(sequence.status())) metrics_->RequestRejected(metrics::Rejection::kKvMemory);
+    FailQueued(*taken, sequence.status());
+    return true;
+  }
+  const RunningContext context{engine_, text_, metrics_, options_.log_prompts};
+  running_.push_back(std::make_unique<RunningRequest>(std::move(taken), *sequence, context, clock_->Now()));
+  return true;
+}
+
+std::vector<StepItem> Loop::Plan(bool last_step) {
+  std::vector<SequenceView> views;
+  for (const Running& request : running_) {
+    views.push_back(request->View());
+    if (last_step) views.back().paused = false;
+  }
+  return PlanStep(views, options_.plan);
+}
+
+void Loop::RunStep(const std::vector<StepItem>& plan, bool last_step) {
+  ++step_number_;
+  const base::TimePoint began = clock_->Now();
+  std::vector<StepOutcome> outcomes = EngineStep(plan);
+  const base::TimePoint ended = clock_->Now();
+  metrics_->StepEnded(static_cast<uint32_t>(plan.size()));
+  size_t next = 0;  // the plan has the order of running_
+  for (Running& request : running_) {
+    if (next == plan.size() || plan[next].sequence != request->sequence()) continue;
+    if (request->prompt_read()) {
+      metrics_->AddDecodeTime(request->mode(), ended - began);
+    } else {
+      metrics_->AddPrefillTime(request->mode(), ended - began);
+    }
+    const size_t endings_before = endings_.size();
+    Take(*request, plan[next], std::move(outcomes[next]), last_step, ended);
+    if (endings_.size() > endings_before) request.reset();
+    ++next;
+  }
+}
+
+// One outcome per item, whatever the engine does.
+std::vector<StepOutcome> Loop::EngineStep(const std::vector<StepItem>& plan) {
+  absl::Status failure;
+  try {
+    std::vector<StepOutcome> outcomes = engine_->Step(plan);
+    if (outcomes.size() == plan.size()) return outcomes;
+    failure = absl::InternalError("the engine failed: not one outcome per sequence");
+  } catch (const std::exception& error) {
+    failure = Thrown(error);
+  }
+  std::vector<StepOutcome> outcomes(plan.size());
+  for (size_t i = 0; i < plan.size(); ++i) {
+    outcomes[i].sequence = plan[i].sequence;
+    outcomes[i].status = failure;
+  }
+  return outcomes;
+}
+
+// Ends the request exactly if it leaves an entry in endings_.
+void Loop::Take(RunningRequest& request, const StepItem& item, StepOutcome outcome, bool last_step,
+                base::TimePoint now) {
+  if (!outcome.status.ok()) {
+    // Whatever the engine calls it, the request is not to blame.
+    return Fail(request, absl::InternalError(outcome.status.message()));
+  }
+  try {
+    auto end = request.OnStep(item, std::move(outcome), step_number_, last_step, now);
+    if (!end.ok()) return Fail(request, end.status());
+    if (*end) Finish(request, **end);
+  } catch (const std::exception& error) {
+    Fail(request, Thrown(error));
+  }
+}
+
+void Loop::Finish(RunningRequest& request, FinishReason reason) {
+  std::optional<Finished> finished;
+  try {
+    finished = request.Finish(reason);
+  } catch (const std::exception& error) {
+    return Fail(request, Thrown(error));
+  }
+  metrics_->RequestFinished(request.mode(), reason);
+  RequestSummary summary = request.Summary();
+  summary.finished = reason;
+  Leave(request, std::move(summary), *std::move(finished));
+}
+
+void Loop::Fail(RunningRequest& request, absl::Status status) {
+  RequestSummary summary = request.Summary();
+  summary.status = status;
+  Leave(request, std::move(summary), std::move(status));
+}
+
+void Loop::FailQueued(const QueuedRequest& queued, absl::Status status) {
+  queue_->Release(queued.request.request_id);
+  RequestSummary summary = SummaryOf(queued.request);
+  summary.status = status;
+  summary.queue = clock_->Now() - queued.queued;
+  Report(std::move(summary), queued.request.arrival);
+  endings_.emplace_back(queued.mailbox, std::move(status));
+}
+
+void Loop::CountCancel(const Mailbox& mailbox, base::TimePoint now) {
+  if (const std::optional<base::TimePoint> at = mailbox.cancelled_at()) metrics_->ObserveCancelLatency(now - *at);
+}
+
+// The sequence is freed, the id may come again, and the log has its line, before the reader hears of the end.
+void Loop::Leave(RunningRequest& request, RequestSummary summary, Event last) {
+  try {
+    engine_->Remove(request.sequence());
+  } catch (const std::exception& error) {
+    LogError("remove_failed", {{"id", request.request_id()}, {"error", error.what()}});
+  }
+  no_memory_for_.clear();
+  queue_->Release(request.request_id());
+  Report(std::move(summary), request.arrival());
+  endings_.emplace_back(request.mailbox(), std::move(last));
+}
+
+void Loop::Report(RequestSummary summary, base::TimePoint arrival) {
+  summary.duration = clock_->Now() - arrival;
+  metrics_->RequestEnded(summary.mode, summary.status.code(), summary.duration);
+  if (options_.log_requests) LogRequest(summary, options_.log_prompts ? text_->tokenizer.get() : nullptr);
+}
+
+void Loop::PublishGauges() {
+  struct Sum {
+    uint32_t requests = 0;
+    uint64_t kv_bytes = 0, live_tokens = 0;
+  };
+  std::array<Sum, std::size(base::kAllModes)> sums;
+  for (const Running& request : running_) {
+    Sum& sum = sums[static_cast<size_t>(request->mode())];
+    ++sum.requests;
+    sum.kv_bytes += engine_->kv_used_bytes(request->sequence());
+    sum.live_tokens += request->live_tokens();
+  }
+  for (base::GenerationMode mode : base::kAllModes) {
+    const Sum& sum = sums[static_cast<size_t>(mode)];
+    metrics_->SetRunning(mode, sum.requests);
+    metrics_->SetLive(mode, sum.kv_bytes, sum.live_tokens);
+  }
+  running_count_ = static_cast<uint32_t>(running_.size());
+  kv_used_bytes_ = engine_->kv_used_bytes();
+}
+
+void Loop::TellEndings() {
+  for (auto& [mailbox, last] : endings_) mailbox->Push(std::move(last));
+  endings_.clear();
+}
+
+std::optional<base::TimePoint> Loop::NextDeadline(std::optional<base::TimePoint> drain_deadline) const {
+  std::optional<base::TimePoint> next = Earlier(drain_deadline, queue_->EarliestDeadline());
+  for (const Running& request : running_) next = Earlier(next, request->deadline());
+  return next;
+}
+
+}  // namespace ebbinghaus::scheduler

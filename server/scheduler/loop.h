@@ -1,0 +1,93 @@
+// What the engine thread does, one step at a time. It knows no threads, so that tests can turn it by hand.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "server/base/clock.h"
+#include "server/base/engine.h"
+#include "server/metrics/metrics.h"
+#include "server/scheduler/planner.h"
+#include "server/scheduler/running_request.h"
+#include "server/scheduler/waiting_queue.h"
+#include "server/text/text_model.h"
+
+namespace ebbinghaus::scheduler {
+
+struct LoopOptions {
+  uint32_t max_batch = 16;
+  PlanLimits plan;
+  bool log_requests = true;
+  bool log_prompts = false;
+};
+
+// One thread calls RunOneStep; the two counts may be read from any.
+class Loop {
+ public:
+  // All that is pointed to outlives this.
+  Loop(const LoopOptions& options, base::Engine* engine, const text::TextModel* text, WaitingQueue* queue,
+       metrics::Metrics* metrics, const base::Clock* clock);
+
+  struct Progress {
+    bool stepped = false;                   // the engine ran: call again
+    bool idle = false;                      // nobody runs and nobody waits
+    std::optional<base::TimePoint> wake_at; // if it did not step: when it must be called at the latest
+  };
+
+  // One turn: ends requests whose client is gone or whose time is up, gives sequences to those that wait, decides anew
+  // who takes part, runs one engine step, and tells the readers. From `drain_deadline` on it ends everything: who
+  // decodes gets one more token with all the text held back, and finishes as kDraining, as does who reads its prompt;
+  // who waits is refused. An engine that throws loses the sequences of that step, nothing else.
+  Progress RunOneStep(std::optional<base::TimePoint> drain_deadline);
+
+  // As of the last turn, but never behind what a reader has been told.
+  uint32_t running_requests() const { return running_count_.load(); }
+  uint64_t kv_used_bytes() const { return kv_used_bytes_.load(); }
+
+ private:
+  using Running = std::unique_ptr<RunningRequest>;
+
+  void EndLostRequests(base::TimePoint now);
+  void EndUnstarted();
+  void StartWaiting();
+  bool StartFront();
+  std::vector<base::StepItem> Plan(bool last_step);
+  void RunStep(const std::vector<base::StepItem>& plan, bool last_step);
+  std::vector<base::StepOutcome> EngineStep(const std::vector<base::StepItem>& plan);
+  void Take(RunningRequest& request, const base::StepItem& item, base::StepOutcome outcome, bool last_step,
+            base::TimePoint now);
+  void Finish(RunningRequest& request, base::FinishReason reason);
+  void Fail(RunningRequest& request, absl::Status status);
+  void FailQueued(const QueuedRequest& queued, absl::Status status);
+  void CountCancel(const Mailbox& mailbox, base::TimePoint now);
+  void Leave(RunningRequest& request, RequestSummary summary, Event last);
+  void Report(RequestSummary summary, base::TimePoint arrival);
+  void PublishGauges();
+  void TellEndings();
+  std::optional<base::TimePoint> NextDeadline(std::optional<base::TimePoint> drain_deadline) const;
+
+  const LoopOptions options_;
+  base::Engine* const engine_;
+  const text::TextModel* const text_;
+  WaitingQueue* const queue_;
+  metrics::Metrics* const metrics_;
+  const base::Clock* const clock_;
+
+  std::vector<Running> running_;  // in the order of arrival
+  uint64_t step_number_ = 0;
+  // The waiting request the engine had no K/V memory for; tried again when a sequence has left.
+  std::string no_memory_for_;
+  // Last events, told after gauges and ids show that the request is gone.
+  std::vector<std::pair<std::shared_ptr<Mailbox>, Event>> endings_;
+
+  std::atomic<uint32_t> running_count_{0};
+  std::atomic<uint64_t> kv_used_bytes_{0};
+};
+
+}  // namespace ebbinghaus::scheduler

@@ -1,0 +1,81 @@
+#include "server/scheduler/mailbox.h"
+
+namespace ebbinghaus::scheduler {
+
+void Mailbox::Push(Event event) {
+  const size_t bytes = SizeBytes(event);
+  std::function<void()> ready;
+  {
+    MutexLock lock(mutex_);
+    if (cancelled_ && !std::holds_alternative<absl::Status>(event)) return;
+    events_.push_back({std::move(event), bytes});
+    bytes_ += bytes;
+    ready.swap(ready_);
+  }
+  if (ready) ready();
+}
+
+bool Mailbox::full() const {
+  MutexLock lock(mutex_);
+  return bytes_ >= capacity_bytes_;
+}
+
+bool Mailbox::cancelled() const {
+  MutexLock lock(mutex_);
+  return cancelled_;
+}
+
+std::optional<base::TimePoint> Mailbox::cancelled_at() const {
+  MutexLock lock(mutex_);
+  return cancelled_at_;
+}
+
+void Mailbox::SetWake(std::function<void()> wake) {
+  MutexLock lock(mutex_);
+  wake_.swap(wake);
+}
+
+std::optional<Event> Mailbox::Pop() {
+  std::optional<Event> event;
+  std::function<void()> wake;
+  {
+    MutexLock lock(mutex_);
+    if (events_.empty()) return std::nullopt;
+    const bool was_full = bytes_ >= capacity_bytes_;
+    event = std::move(events_.front().event);
+    bytes_ -= events_.front().bytes;
+    events_.pop_front();
+    if (was_full && bytes_ < capacity_bytes_) wake = wake_;
+  }
+  if (wake) wake();
+  return event;
+}
+
+void Mailbox::OnReady(std::function<void()> ready) {
+  std::function<void()> replaced;
+  bool at_once;
+  {
+    MutexLock lock(mutex_);
+    replaced.swap(ready_);
+    at_once = !events_.empty();
+    if (!at_once) ready_ = std::move(ready);
+  }
+  if (at_once && ready) ready();
+}
+
+void Mailbox::Cancel() {
+  std::deque<Waiting> dropped;
+  std::function<void()> wake;
+  {
+    MutexLock lock(mutex_);
+    if (cancelled_) return;
+    cancelled_ = true;
+    if (clock_ != nullptr) cancelled_at_ = clock_->Now();
+    dropped.swap(events_);
+    bytes_ = 0;
+    wake = wake_;
+  }
+  if (wake) wake();
+}
+
+}  // namespace ebbinghaus::scheduler
