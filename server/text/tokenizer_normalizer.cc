@@ -43,7 +43,13 @@ MarkedText Apply(const NormalizationForm& form, MarkedText source) {
       if (HasNormalizationBoundaryBefore(form, step.code_point)) break;
       end += step.size;
     }
-    out.Put(Normalize(form, text.substr(begin, end - begin)), begin, end);
+    const std::string_view stretch = text.substr(begin, end - begin);
+    const std::string normalized = Normalize(form, stretch);
+    if (normalized == stretch) {
+      out.Keep(begin, end);
+    } else {
+      out.Put(normalized, begin, end);
+    }
     begin = end;
   }
   return out.Take();
