@@ -1,0 +1,121 @@
+#include "server/scheduler/waiting_queue.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/fake_clock.h"
+
+namespace ebbinghaus::scheduler {
+namespace {
+
+using metrics::Rejection;
+using ::testing::HasSubstr;
+
+class WaitingQueueTest : public ::testing::Test {
+ protected:
+  std::optional<Refusal> Push(const std::string& id, size_t tokens = 1,
+                              std::optional<base::TimePoint> deadline = std::nullopt) {
+    auto spec = std::make_shared<base::SequenceSpec>();
+    spec->prompt.resize(tokens);
+    auto request = std::make_unique<QueuedRequest>();
+    request->request.request_id = id;
+    request->request.spec = spec;
+    request->request.deadline = deadline;
+    return queue_.Push(std::move(request));
+  }
+
+  support::FakeClock clock_;
+  metrics::Metrics metrics_{&clock_};
+  WaitingQueue queue_{{2, 3, 100}, &metrics_};
+};
+
+TEST_F(WaitingQueueTest, ServesFirstComeFirst) {
+  for (const char* id : {"a", "b", "c"}) EXPECT_FALSE(Push(id).has_value());
+  EXPECT_EQ(queue_.Front()->request.request_id, "a");
+  EXPECT_EQ(queue_.TakeFront()->request.request_id, "a");
+  EXPECT_EQ(queue_.TakeFront()->request.request_id, "b");
+  EXPECT_EQ(queue_.TakeFront()->request.request_id, "c");
+  EXPECT_EQ(queue_.Front(), nullptr);
+}
+
+TEST_F(WaitingQueueTest, HoldsABatchAndAQueueWhoeverOfThemRuns) {
+  for (const char* id : {"a", "b", "c", "d", "e"}) EXPECT_FALSE(Push(id).has_value()) << id;
+  std::optional<Refusal> refusal = Push("f");
+  ASSERT_TRUE(refusal.has_value());
+  EXPECT_EQ(refusal->reason, Rejection::kQueueFull);
+  EXPECT_EQ(refusal->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("max-queue 3"));
+  EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("retry"));
+  EXPECT_TRUE(queue_.CheckOpen().has_value());
+  queue_.TakeFront();
+  EXPECT_TRUE(Push("f").has_value()) << "it runs, it has not left";
+  queue_.Release("a");
+  EXPECT_FALSE(queue_.CheckOpen().has_value());
+  EXPECT_FALSE(Push("f").has_value());
+}
+
+TEST_F(WaitingQueueTest, BoundsTheTokensThatWaitButNeverShutsOutASingleRequest) {
+  EXPECT_FALSE(Push("huge", 500).has_value());
+  std::optional<Refusal> refusal = Push("b", 1);
+  ASSERT_TRUE(refusal.has_value());
+  EXPECT_EQ(refusal->reason, Rejection::kQueueTokens);
+  EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("max-queue-tokens 100"));
+  queue_.TakeFront();
+  EXPECT_FALSE(Push("b", 60).has_value());
+  EXPECT_FALSE(Push("c", 40).has_value());
+  EXPECT_TRUE(Push("d", 1).has_value());
+  EXPECT_EQ(queue_.waiting().prompt_tokens, 100u);
+  EXPECT_EQ(queue_.waiting().requests, 2u);
+}
+
+TEST_F(WaitingQueueTest, AnIdIsTakenUntilItsRequestIsReleased) {
+  EXPECT_FALSE(Push("a").has_value());
+  EXPECT_EQ(Push("a")->status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(Push("a")->reason, Rejection::kDuplicateId);
+  queue_.TakeFront();
+  EXPECT_EQ(Push("a")->status.code(), absl::StatusCode::kAlreadyExists);
+  queue_.Release("a");
+  EXPECT_FALSE(Push("a").has_value());
+}
+
+TEST_F(WaitingQueueTest, RefusesEverythingOnceClosedButKeepsWhatWaits) {
+  EXPECT_FALSE(Push("a").has_value());
+  queue_.Close();
+  EXPECT_EQ(queue_.CheckOpen()->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(Push("b")->reason, Rejection::kDraining);
+  EXPECT_EQ(queue_.TakeFront()->request.request_id, "a");
+}
+
+TEST_F(WaitingQueueTest, LetsTheChosenLeaveAndKeepsTheOrderOfTheOthers) {
+  for (const char* id : {"a", "b", "c", "d"}) EXPECT_FALSE(Push(id, 10).has_value());
+  const auto taken = queue_.TakeIf([](const QueuedRequest& r) { return r.request.request_id >= "c"; });
+  ASSERT_EQ(taken.size(), 2u);
+  EXPECT_EQ(taken[0]->request.request_id, "c");
+  EXPECT_EQ(queue_.waiting().prompt_tokens, 20u);
+  EXPECT_EQ(queue_.TakeFront()->request.request_id, "a");
+  EXPECT_EQ(queue_.TakeFront()->request.request_id, "b");
+}
+
+TEST_F(WaitingQueueTest, KnowsTheEarliestDeadline) {
+  EXPECT_EQ(queue_.EarliestDeadline(), std::nullopt);
+  const base::TimePoint now = clock_.Now();
+  Push("a");
+  EXPECT_EQ(queue_.EarliestDeadline(), std::nullopt);
+  Push("b", 1, now + std::chrono::seconds(9));
+  Push("c", 1, now + std::chrono::seconds(3));
+  EXPECT_EQ(queue_.EarliestDeadline(), now + std::chrono::seconds(3));
+}
+
+TEST_F(WaitingQueueTest, ShowsWhatWaitsInTheGauges) {
+  Push("a", 7);
+  Push("b", 5);
+  EXPECT_THAT(metrics_.Serialize(), HasSubstr("\nebbinghaus_queued_prompt_tokens 12\n"));
+  EXPECT_THAT(metrics_.Serialize(), HasSubstr("\nebbinghaus_requests_queued 2\n"));
+  queue_.TakeFront();
+  EXPECT_THAT(metrics_.Serialize(), HasSubstr("\nebbinghaus_queued_prompt_tokens 5\n"));
+  queue_.TakeIf([](const QueuedRequest&) { return true; });
+  EXPECT_THAT(metrics_.Serialize(), HasSubstr("\nebbinghaus_requests_queued 0\n"));
+}
+
+}  // namespace
+}  // namespace ebbinghaus::scheduler
