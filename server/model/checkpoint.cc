@@ -1,11 +1,16 @@
 #include "server/model/checkpoint.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/base/status_macros.h"
+#include "server/model/checkpoint_internal.h"
+#include "server/text/unicode.h"
 
 namespace ebbinghaus::model {
 namespace {
@@ -42,13 +47,18 @@ std::vector<TensorRequirement> RequiredTensors(const ModelConfig& c) {
 }
 
 absl::StatusOr<TensorView> Checkpoint::Find(const std::string& name, const std::vector<int64_t>& shape) const {
-  std::optional<TensorView> view = Look(name);
-  if (!view) return absl::NotFoundError(absl::StrCat("the tensor ", name, " ", ShapeText(shape), " is missing"));
-  if (view->shape != shape) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the tensor ", name, " has the shape ", ShapeText(view->shape), ", but the config asks for ", ShapeText(shape)));
+  if (name == "lm_head.weight" && config().tied_embeddings) return Find("model.embed_tokens.weight", shape);
+  const StoredTensor* stored = Look(name);
+  if (stored == nullptr) return absl::NotFoundError(absl::StrCat("the tensor ", Describe(name), " ", ShapeText(shape), " is missing"));
+  if (stored->shape != shape) {
+    return absl::InvalidArgumentError(absl::StrCat("the tensor ", Describe(name), " has the shape ", ShapeText(stored->shape),
+                                                   ", but the config asks for ", ShapeText(shape)));
   }
-  return *std::move(view);
+  if (!stored->type) {
+    return absl::InvalidArgumentError(absl::StrCat("the tensor ", Describe(name), " has the type ", stored->type_name,
+                                                   ", which is not supported; supported are ", SupportedTensorTypes()));
+  }
+  return TensorView{.type = *stored->type, .shape = shape, .data = stored->data, .permuted_heads = PermutedHeads(name)};
 }
 
 absl::Status Checkpoint::CheckComplete() const {
@@ -60,18 +70,52 @@ absl::Status Checkpoint::CheckComplete() const {
     if (!status.ok() && ++count <= kNamed) bad.push_back(std::string(status.message()));
   }
   if (count == 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(absl::StrJoin(bad, "; "), count > kNamed ? absl::StrCat("; and ", count - kNamed, " more") : ""));
+  const std::string more = count > kNamed ? absl::StrCat("; and ", count - kNamed, " more") : "";
+  return absl::InvalidArgumentError(absl::StrCat(count, " of the needed tensors cannot be used: ", absl::StrJoin(bad, "; "), more));
 }
+
+std::string DisplayName(std::string name) {
+  constexpr size_t kMaxBytes = 200;
+  name.resize(std::min(name.size(), kMaxBytes));
+  for (char& c : name) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return name.empty() ? "model" : text::ReplaceInvalidUtf8(name);
+}
+
+absl::Status AddPath(const std::string& path, const absl::Status& status) {
+  if (status.ok() || absl::StartsWith(status.message(), path)) return status;
+  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+namespace {
+
+// The one GGUF file of a folder without config.json; empty if there is none.
+absl::StatusOr<std::string> OnlyGgufFile(const std::string& folder) {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().extension() == ".gguf") found.push_back(entry->path().string());
+  }
+  if (error) return absl::InvalidArgumentError(absl::StrCat(folder, ": ", error.message()));
+  if (found.empty()) return std::string();
+  if (found.size() == 1) return found.front();
+  return absl::InvalidArgumentError(absl::StrCat(folder, ": holds ", found.size(), " .gguf files; name one of them"));
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(const std::string& path) {
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return OpenHuggingFaceFolder(path);
-  if (!std::filesystem::exists(path, error)) {
+  if (!std::filesystem::is_directory(path, error)) {
+    if (std::filesystem::exists(path, error)) return OpenGgufFile(path);
     return absl::NotFoundError(
         absl::StrCat(path, ": no such file or folder; a model is a Hugging Face folder with config.json or a .gguf file"));
   }
-  return OpenGgufFile(path);
+  if (std::filesystem::exists(std::filesystem::path(path) / "config.json", error)) return OpenHuggingFaceFolder(path);
+  EBB_ASSIGN_OR_RETURN(const std::string gguf, OnlyGgufFile(path));
+  if (!gguf.empty()) return OpenGgufFile(gguf);
+  return absl::NotFoundError(absl::StrCat(path, ": holds neither config.json nor a .gguf file"));
 }
 
 }  // namespace ebbinghaus::model

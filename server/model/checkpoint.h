@@ -2,13 +2,11 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 #include "server/model/config.h"
 #include "server/model/tensor.h"
 #include "server/text/tokenizer.h"
@@ -18,7 +16,7 @@ namespace ebbinghaus::model {
 // What builds the tokenizer: the text of a tokenizer.json, or a GGUF file's metadata.
 using TokenizerSource = std::variant<std::string, text::GgufVocabulary>;
 
-// Immutable; the views stay valid as long as the checkpoint.
+// Immutable; the views stay valid as long as the checkpoint. Thread safe.
 class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
@@ -30,18 +28,26 @@ class Checkpoint {
   virtual const std::string& bos_token() const = 0;
   virtual const std::string& eos_token() const = 0;
 
-  // The tensor of that name, such as "model.layers.0.self_attn.q_proj.weight".
-  // Errors: NotFound naming it; InvalidArgument naming both shapes if it is not `shape`.
+  // The tensor of that name, such as "model.layers.0.self_attn.q_proj.weight". With tied embeddings "lm_head.weight" is the
+  // embedding.
+  // Errors: NotFound naming it; InvalidArgument naming both shapes if it is not `shape`, or its type and the supported ones.
   absl::StatusOr<TensorView> Find(const std::string& name, const std::vector<int64_t>& shape) const;
 
-  // Every tensor that the architecture needs is there in its shape. Errors: the first eight that are not, and how many more.
+  // Every tensor that the architecture needs is there in its shape and in a supported type.
+  // Errors: InvalidArgument with the count, and what is wrong with the first eight.
   absl::Status CheckComplete() const;
 
  private:
-  virtual std::optional<TensorView> Look(const std::string& name) const = 0;
+  virtual const StoredTensor* Look(const std::string& name) const = 0;  // nullptr when absent
+  virtual uint32_t PermutedHeads(const std::string&) const { return 0; }  // TensorView::permuted_heads
+  virtual std::string Describe(const std::string& name) const { return name; }  // for messages
 };
 
-// A Hugging Face folder (config.json, safetensors) or a .gguf file. Errors say what was looked for.
+// A Hugging Face folder (config.json, tokenizer.json, safetensors), a .gguf file, or a folder with one .gguf file in it. All
+// that the decoder needs has been checked (CheckComplete), except for the values of the weights.
+// The files stay mapped, not read: truncating one of them while it is in use kills the process with SIGBUS. Replacing a file
+// (write another, rename it) is safe.
+// Errors: NotFound that says what was looked for; InvalidArgument that names the file and what is wrong with it.
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(const std::string& path);
 
 // The two formats.

@@ -2,114 +2,79 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numbers>
 
 #include "absl/strings/str_cat.h"
-#include "nlohmann/json.hpp"
 #include "server/base/status_macros.h"
-#include "server/model/json_guard.h"
 
 namespace ebbinghaus::model {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr std::string_view kNames[] = {"llama", "mistral", "qwen2", "qwen3"};
 
-absl::Status Bad(std::string_view key, std::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("config.json: ", std::string(key), " ", std::string(what)));
-}
+// Far above any model there is, and small enough that a product of any three fits 63 bits.
+constexpr int64_t kMaxLayers = 1024, kMaxContext = 1 << 27, kMaxHidden = 1 << 18, kMaxFeedForward = 1 << 20;
+constexpr int64_t kMaxHeads = 4096, kMaxHeadSize = 4096, kMaxVocabulary = 1 << 22;
 
-// A value that may be absent or null, in either of which cases `target` keeps its value.
-absl::Status Read(const Json& json, const char* key, double& target) {
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return absl::OkStatus();
-  if (!found->is_number()) return Bad(key, "must be a number");
-  target = found->get<double>();
-  return absl::OkStatus();
-}
+class Checks {
+ public:
+  explicit Checks(const ConfigKeys& keys) : keys_(keys) {}
 
-template <typename Int>
-absl::Status ReadCount(const Json& json, const char* key, Int& target) {
-  double value = static_cast<double>(target);
-  EBB_RETURN_IF_ERROR(Read(json, key, value));
-  if (!(value >= 0 && value <= 2147483647.0 && value == std::floor(value))) return Bad(key, "must be a whole number in [0, 2^31)");
-  target = static_cast<Int>(value);
-  return absl::OkStatus();
-}
-
-absl::Status Read(const Json& json, const char* key, bool& target) {
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return absl::OkStatus();
-  if (!found->is_boolean()) return Bad(key, "must be true or false");
-  target = found->get<bool>();
-  return absl::OkStatus();
-}
-
-// A token id or a list of them.
-absl::Status ReadIds(const Json& json, const char* key, std::vector<base::TokenId>& target) {
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return absl::OkStatus();
-  const Json list = found->is_array() ? *found : Json::array({*found});
-  for (const Json& id : list) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > 0x7fffffff) return Bad(key, "must be a token id or a list of them");
-    target.push_back(id.get<base::TokenId>());
+  void Fail(const std::string& key, const std::string& what) {
+    status_.Update(absl::InvalidArgumentError(absl::StrCat(keys_.file, ": ", key, " ", what)));
   }
-  return absl::OkStatus();
+  void Size(const std::string& key, int64_t value, int64_t low, int64_t high) {
+    if (value < low || value > high) Fail(key, absl::StrCat("is ", value, ", but must be in [", low, ", ", high, "]"));
+  }
+  // NaN is out of every range.
+  void Real(const std::string& key, double value, double low, double high) {
+    if (!(value >= low && value <= high)) Fail(key, absl::StrCat("is ", value, ", but must be in [", low, ", ", high, "]"));
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  const ConfigKeys& keys_;
+  absl::Status status_;
+};
+
+void CheckRope(const ModelConfig& c, const ConfigKeys& keys, Checks& checks) {
+  checks.Real(keys.rope_theta, c.rope_theta, 1, 1e12);
+  const RopeScaling& s = c.rope_scaling;
+  checks.Real(keys.rope_scaling + "factor", s.factor, 1, 1e6);
+  checks.Real(keys.rope_scaling + "low_freq_factor", s.low_frequency_factor, 1e-6, 1e6);
+  checks.Real(keys.rope_scaling + "high_freq_factor", s.high_frequency_factor, 1e-6, 1e6);
+  if (s.high_frequency_factor <= s.low_frequency_factor) {
+    checks.Fail(keys.rope_scaling + "high_freq_factor", "must be above low_freq_factor");
+  }
+  checks.Real(keys.rope_scaling + "original_max_position_embeddings", s.original_context, 1, static_cast<double>(kMaxContext));
+  if (c.rope_factors.empty()) return;
+  if (static_cast<int64_t>(c.rope_factors.size()) != c.head_size / 2) {
+    checks.Fail(keys.rope_factors, absl::StrCat("has ", c.rope_factors.size(), " entries, but half of ", keys.head_size, " is ",
+                                                c.head_size / 2));
+  }
+  for (float factor : c.rope_factors) {
+    if (!(factor >= 1e-6f && factor <= 1e6f)) return checks.Fail(keys.rope_factors, "holds a factor outside [1e-6, 1e6]");
+  }
 }
 
-absl::Status ReadRope(const Json& json, ModelConfig& config) {
-  EBB_RETURN_IF_ERROR(Read(json, "rope_theta", config.rope_theta));
-  Json rope;
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const auto found = json.find(key);
-    if (found == json.end() || found->is_null()) continue;
-    if (!found->is_object()) return Bad(key, "must be an object");
-    rope = *found;
-  }
-  if (rope.is_null()) return absl::OkStatus();
-  EBB_RETURN_IF_ERROR(Read(rope, "rope_theta", config.rope_theta));
-  RopeScaling& scaling = config.rope_scaling;
-  std::string kind = "default";
-  for (const char* key : {"type", "rope_type"}) {
-    const auto found = rope.find(key);
-    if (found != rope.end() && found->is_string()) kind = found->get<std::string>();
-  }
-  if (kind == "default") return absl::OkStatus();
-  if (kind == "linear") {
-    scaling.kind = RopeScaling::Kind::kLinear;
-  } else if (kind == "llama3") {
-    scaling.kind = RopeScaling::Kind::kLlama3;
-  } else {
-    return Bad("rope_type", absl::StrCat("\"", kind, "\" is not supported; supported are default, linear and llama3"));
-  }
-  EBB_RETURN_IF_ERROR(Read(rope, "factor", scaling.factor));
-  EBB_RETURN_IF_ERROR(Read(rope, "low_freq_factor", scaling.low_frequency_factor));
-  EBB_RETURN_IF_ERROR(Read(rope, "high_freq_factor", scaling.high_frequency_factor));
-  return Read(rope, "original_max_position_embeddings", scaling.original_context);
+void CheckTokens(const ModelConfig& c, const ConfigKeys& keys, Checks& checks) {
+  const auto check = [&](const std::string& key, base::TokenId id) {
+    if (id >= c.vocabulary) checks.Fail(key, absl::StrCat("is ", id, ", but the vocabulary has ", c.vocabulary, " entries"));
+  };
+  for (base::TokenId id : c.eos_token_ids) check(keys.eos_token_id, id);
+  if (c.bos_token_id) check(keys.bos_token_id, *c.bos_token_id);
 }
 
-// Mistral always slides when the number is there; Qwen only where it is switched on and some layer is above
-// max_window_layers.
-absl::Status ApplySlidingWindow(const Json& json, ModelConfig& config) {
-  uint32_t window = 0, first_layer = 0;
-  bool used = config.architecture == Architecture::kMistral;
-  EBB_RETURN_IF_ERROR(ReadCount(json, "sliding_window", window));
-  EBB_RETURN_IF_ERROR(Read(json, "use_sliding_window", used));
-  EBB_RETURN_IF_ERROR(ReadCount(json, "max_window_layers", first_layer));
-  const bool qwen = config.architecture == Architecture::kQwen2 || config.architecture == Architecture::kQwen3;
-  if (qwen && first_layer >= config.layers) used = false;
-  if (used && window > 0) config.context = std::min(config.context, window);
-  return absl::OkStatus();
-}
-
-absl::Status ReadBiases(const Json& json, ModelConfig& config) {
-  config.qkv_bias = config.architecture == Architecture::kQwen2;
-  config.qk_norm = config.architecture == Architecture::kQwen3;
-  bool attention_bias = false;
-  EBB_RETURN_IF_ERROR(Read(json, "attention_bias", attention_bias));
-  if (attention_bias && config.architecture != Architecture::kQwen2) config.qkv_bias = config.o_bias = true;
-  return Read(json, "mlp_bias", config.mlp_bias);
+// The scaling of Llama 3.1: long waves are stretched, short ones kept, those between blended.
+float ScaleLlama3(float frequency, const RopeScaling& scaling) {
+  const auto factor = static_cast<float>(scaling.factor), original = static_cast<float>(scaling.original_context);
+  const auto low = static_cast<float>(scaling.low_frequency_factor), high = static_cast<float>(scaling.high_frequency_factor);
+  const float wave_length = static_cast<float>(2 * std::numbers::pi) / frequency;
+  if (wave_length > original / low) return frequency / factor;
+  if (wave_length < original / high) return frequency;
+  const float keep = (original / wave_length - low) / (high - low);
+  return (1 - keep) * frequency / factor + keep * frequency;
 }
 
 }  // namespace
@@ -117,100 +82,47 @@ absl::Status ReadBiases(const Json& json, ModelConfig& config) {
 std::string_view Name(Architecture architecture) { return kNames[static_cast<int>(architecture)]; }
 
 absl::StatusOr<Architecture> ParseArchitecture(std::string_view name) {
-  for (int i = 0; i < 4; ++i) {
+  for (size_t i = 0; i < std::size(kNames); ++i) {
     if (name == kNames[i]) return static_cast<Architecture>(i);
   }
   return absl::InvalidArgumentError(absl::StrCat("the architecture \"", std::string(name.substr(0, 64)),
                                                  "\" is not supported; supported are llama, mistral, qwen2 and qwen3"));
 }
 
-absl::Status ModelConfig::Check() const {
-  const auto in = [](int64_t value, int64_t low, int64_t high) { return value >= low && value <= high; };
-  std::string bad;
-  if (!in(layers, 1, 1024)) bad = absl::StrCat("layers (", layers, ") must be in [1, 1024]");
-  if (!in(hidden, 1, 1 << 18)) bad = absl::StrCat("hidden size (", hidden, ") must be in [1, 262144]");
-  if (!in(feed_forward, 1, 1 << 20)) bad = absl::StrCat("feed-forward size (", feed_forward, ") must be in [1, 1048576]");
-  if (!in(query_heads, 1, 4096)) bad = absl::StrCat("query heads (", query_heads, ") must be in [1, 4096]");
-  if (!in(kv_heads, 1, query_heads) || (kv_heads > 0 && query_heads % kv_heads != 0)) {
-    bad = absl::StrCat("kv heads (", kv_heads, ") must divide the query heads (", query_heads, ")");
-  }
-  if (!in(head_size, 2, 4096) || head_size % 2 != 0) bad = absl::StrCat("head size (", head_size, ") must be even and in [2, 4096]");
-  if (!in(vocabulary, 1, 1 << 22)) bad = absl::StrCat("vocabulary (", vocabulary, ") must be in [1, 4194304]");
-  if (!in(context, 1, 1 << 24)) bad = absl::StrCat("context (", context, ") must be in [1, 16777216]");
-  if (!(rms_norm_epsilon >= 0 && rms_norm_epsilon < 1)) bad = "the norm's epsilon must be in [0, 1)";
-  if (!(rope_theta > 0 && std::isfinite(rope_theta))) bad = "rope theta must be above 0";
-  const RopeScaling& s = rope_scaling;
-  if (!(s.factor > 0 && s.low_frequency_factor > 0 && s.high_frequency_factor > s.low_frequency_factor && s.original_context > 0)) {
-    bad = "rope scaling: factors must be above 0 and high_freq_factor above low_freq_factor";
-  }
-  if (!rope_factors.empty() && static_cast<int64_t>(rope_factors.size()) != head_size / 2) {
-    bad = absl::StrCat("rope factors: ", rope_factors.size(), " for a head size of ", head_size);
-  }
-  for (base::TokenId id : eos_token_ids) {
-    if (id >= vocabulary) bad = absl::StrCat("the EOS id ", id, " is not below the vocabulary of ", vocabulary);
-  }
-  return bad.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrCat("the model's config: ", bad));
-}
+uint32_t CapContext(uint32_t context, uint32_t window) { return window == 0 ? context : std::min(context, window); }
 
-absl::StatusOr<ModelConfig> ParseHuggingFaceConfig(std::string_view config_json, std::string_view generation_json) {
-  EBB_ASSIGN_OR_RETURN(const Json json, ParseJson(std::string(config_json), "config.json"));
-  if (!json.is_object()) return absl::InvalidArgumentError("config.json: not a JSON object");
-  ModelConfig config;
-  const auto type = json.find("model_type");
-  if (type == json.end() || !type->is_string()) return Bad("model_type", "is missing");
-  EBB_ASSIGN_OR_RETURN(config.architecture, ParseArchitecture(type->get<std::string>()));
-
-  EBB_RETURN_IF_ERROR(ReadCount(json, "num_hidden_layers", config.layers));
-  EBB_RETURN_IF_ERROR(ReadCount(json, "hidden_size", config.hidden));
-  EBB_RETURN_IF_ERROR(ReadCount(json, "intermediate_size", config.feed_forward));
-  EBB_RETURN_IF_ERROR(ReadCount(json, "num_attention_heads", config.query_heads));
-  config.kv_heads = config.query_heads;
-  EBB_RETURN_IF_ERROR(ReadCount(json, "num_key_value_heads", config.kv_heads));
-  EBB_RETURN_IF_ERROR(ReadCount(json, "vocab_size", config.vocabulary));
-  EBB_RETURN_IF_ERROR(ReadCount(json, "max_position_embeddings", config.context));
-  config.head_size = config.query_heads > 0 ? config.hidden / config.query_heads : 0;
-  EBB_RETURN_IF_ERROR(ReadCount(json, "head_dim", config.head_size));
-  EBB_RETURN_IF_ERROR(Read(json, "rms_norm_eps", config.rms_norm_epsilon));
-  EBB_RETURN_IF_ERROR(Read(json, "tie_word_embeddings", config.tied_embeddings));
-  EBB_RETURN_IF_ERROR(ReadRope(json, config));
-  EBB_RETURN_IF_ERROR(ReadBiases(json, config));
-  EBB_RETURN_IF_ERROR(ApplySlidingWindow(json, config));
-  const auto activation = json.find("hidden_act");
-  if (activation != json.end() && *activation != "silu") return Bad("hidden_act", "must be silu");
-
-  Json generation;
-  if (!generation_json.empty()) {
-    EBB_ASSIGN_OR_RETURN(generation, ParseJson(std::string(generation_json), "generation_config.json"));
+absl::Status CheckConfig(const ModelConfig& c, const ConfigKeys& keys) {
+  Checks checks(keys);
+  checks.Size(keys.layers, c.layers, 1, kMaxLayers);
+  checks.Size(keys.context, c.context, 1, kMaxContext);
+  checks.Size(keys.hidden, c.hidden, 1, kMaxHidden);
+  checks.Size(keys.feed_forward, c.feed_forward, 1, kMaxFeedForward);
+  checks.Size(keys.query_heads, c.query_heads, 1, kMaxHeads);
+  checks.Size(keys.kv_heads, c.kv_heads, 1, kMaxHeads);
+  checks.Size(keys.head_size, c.head_size, 2, kMaxHeadSize);
+  checks.Size(keys.vocabulary, c.vocabulary, 1, kMaxVocabulary);
+  checks.Real(keys.rms_norm_epsilon, c.rms_norm_epsilon, 0, 1);
+  EBB_RETURN_IF_ERROR(checks.status());
+  if (c.query_heads % c.kv_heads != 0) {
+    checks.Fail(keys.kv_heads, absl::StrCat("is ", c.kv_heads, ", which does not divide ", keys.query_heads, ", ", c.query_heads));
   }
-  if (!generation_json.empty() && !generation.is_object()) {
-    return absl::InvalidArgumentError("generation_config.json: not a JSON object");
-  }
-  if (generation.is_object()) EBB_RETURN_IF_ERROR(ReadIds(generation, "eos_token_id", config.eos_token_ids));
-  if (config.eos_token_ids.empty()) EBB_RETURN_IF_ERROR(ReadIds(json, "eos_token_id", config.eos_token_ids));
-  std::vector<base::TokenId> bos;
-  EBB_RETURN_IF_ERROR(ReadIds(json, "bos_token_id", bos));
-  if (!bos.empty()) config.bos_token_id = bos.front();
-  EBB_RETURN_IF_ERROR(config.Check());
-  return config;
+  if (c.head_size % 2 != 0) checks.Fail(keys.head_size, absl::StrCat("is ", c.head_size, ", but must be even"));
+  CheckRope(c, keys, checks);
+  CheckTokens(c, keys, checks);
+  return checks.status();
 }
 
 std::vector<float> RopeInverseFrequencies(const ModelConfig& config) {
   const RopeScaling& scaling = config.rope_scaling;
   std::vector<float> inverse(config.head_size / 2);
   for (size_t i = 0; i < inverse.size(); ++i) {
-    double frequency = 1.0 / std::pow(config.rope_theta, 2.0 * static_cast<double>(i) / static_cast<double>(config.head_size));
-    if (!config.rope_factors.empty()) {
-      frequency /= config.rope_factors[i];
-    } else if (scaling.kind == RopeScaling::Kind::kLinear) {
-      frequency /= scaling.factor;
-    } else if (scaling.kind == RopeScaling::Kind::kLlama3) {
-      // Long waves are stretched, short ones kept, those between blended.
-      const double turns = scaling.original_context * frequency / (2 * std::numbers::pi);
-      const double keep = std::clamp((turns - scaling.low_frequency_factor) /
-                                         (scaling.high_frequency_factor - scaling.low_frequency_factor), 0.0, 1.0);
-      frequency *= keep + (1 - keep) / scaling.factor;
-    }
-    inverse[i] = static_cast<float>(frequency);
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.head_size);
+    const double power = std::pow(static_cast<double>(static_cast<float>(config.rope_theta)), static_cast<double>(exponent));
+    float frequency = 1.0f / static_cast<float>(power);
+    if (scaling.kind == RopeScaling::Kind::kLinear) frequency /= static_cast<float>(scaling.factor);
+    if (scaling.kind == RopeScaling::Kind::kLlama3) frequency = ScaleLlama3(frequency, scaling);
+    if (!config.rope_factors.empty()) frequency /= config.rope_factors[i];
+    inverse[i] = frequency;
   }
   return inverse;
 }

@@ -1,11 +1,14 @@
 // Built with -ffp-contract=off: a fused a * b + c would differ from the reference in the last bit.
 #include "server/model/dequantize.h"
 
+#include <bit>
 #include <cstring>
-#include <limits>
+#include <vector>
 
 namespace ebbinghaus::model {
 namespace {
+
+static_assert(std::endian::native == std::endian::little, "checkpoints are little endian and read as they are");
 
 float FromBits(uint32_t bits) {
   float value;
@@ -148,33 +151,14 @@ BlockReader ReaderOf(TensorType type) {
   return nullptr;
 }
 
-// Where the row `row` of the canonical order stands in the file: within a head, canonical row h * half + i is stored as
-// 2 * i + h (h = 0, 1: the rotary halves).
-int64_t StoredRow(const TensorView& tensor, int64_t row) {
-  if (tensor.permuted_heads == 0) return row;
-  const int64_t size = (tensor.shape.size() < 2 ? tensor.columns() : tensor.rows()) / tensor.permuted_heads, half = size / 2;
-  const int64_t head = row / size, within = row % size;
-  return head * size + 2 * (within % half) + within / half;
-}
-
 }  // namespace
 
-const TensorLayout& LayoutOf(TensorType type) {
-  static constexpr TensorLayout kLayouts[] = {
-      {"F32", 1, 4},    {"F16", 1, 2},    {"BF16", 1, 2},     {"Q8_0", 32, 34},   {"Q4_0", 32, 18},  {"Q4_1", 32, 20},
-      {"Q5_0", 32, 22}, {"Q5_1", 32, 24}, {"Q4_K", 256, 144}, {"Q5_K", 256, 176}, {"Q6_K", 256, 210}};
-  return kLayouts[static_cast<int>(type)];
-}
-
-std::optional<uint64_t> TensorBytes(TensorType type, absl::Span<const int64_t> shape) {
-  const TensorLayout& layout = LayoutOf(type);
-  if (shape.empty() || shape.back() % layout.block_values != 0) return std::nullopt;
-  uint64_t values = 1;
-  for (int64_t extent : shape) {
-    if (extent <= 0 || values > std::numeric_limits<uint64_t>::max() / 512 / static_cast<uint64_t>(extent)) return std::nullopt;
-    values *= static_cast<uint64_t>(extent);
-  }
-  return values / layout.block_values * layout.block_bytes;
+int64_t StoredRow(const TensorView& tensor, int64_t row) {
+  if (tensor.permuted_heads == 0) return row;
+  const int64_t all = tensor.shape.size() < 2 ? tensor.columns() : tensor.rows();
+  const int64_t size = all / tensor.permuted_heads, half = size / 2;
+  const int64_t head = row / size, within = row % size;
+  return head * size + 2 * (within % half) + within / half;
 }
 
 void Dequantize(TensorType type, const std::byte* data, int64_t values, float* out) {
@@ -187,12 +171,12 @@ void Dequantize(TensorType type, const std::byte* data, int64_t values, float* o
 }
 
 void DequantizeRows(const TensorView& tensor, int64_t first, int64_t count, float* out) {
-  const TensorLayout& layout = LayoutOf(tensor.type);
-  const int64_t columns = tensor.columns(), row_bytes = columns / layout.block_values * layout.block_bytes;
-  if (tensor.shape.size() < 2 && tensor.permuted_heads != 0) {  // a bias: its entries are the rows; biases are never in blocks
-    for (int64_t i = 0; i < columns; ++i) {
-      Dequantize(tensor.type, tensor.data.data() + StoredRow(tensor, i) * layout.block_bytes, 1, out + i);
-    }
+  const int64_t columns = tensor.columns(), row_bytes = tensor.row_bytes();
+  if (tensor.shape.size() < 2 && tensor.permuted_heads != 0) {
+    // The entries of a vector are the rows of its matrix, and may stand inside blocks: unpack, then pick.
+    std::vector<float> stored(columns);
+    Dequantize(tensor.type, tensor.data.data(), columns, stored.data());
+    for (int64_t i = 0; i < columns; ++i) out[i] = stored[StoredRow(tensor, i)];
     return;
   }
   for (int64_t row = 0; row < count; ++row) {

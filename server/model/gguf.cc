@@ -1,9 +1,8 @@
 #include "server/model/gguf.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
-#include <limits>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,7 +11,13 @@
 namespace ebbinghaus::model {
 namespace {
 
+// The specification allows 65,535 bytes for a key and 64 for a tensor's name.
+constexpr uint64_t kMaxKeyBytes = 65535, kMaxNameBytes = 1024;
+constexpr uint32_t kMaxDimensions = 4;
+constexpr uint64_t kMaxAlignment = 1 << 20;
+
 absl::Status Bad(const std::string& what) { return absl::InvalidArgumentError(absl::StrCat("GGUF: ", what)); }
+// Names come from the file: only their beginning is repeated.
 std::string Quoted(const std::string& name) { return absl::StrCat("\"", name.substr(0, 128), "\""); }
 
 // A cursor that never leaves its span: once a read would, everything reads as zero and ok() is false.
@@ -27,7 +32,7 @@ class Reader {
   template <typename T>
   T Take() {
     T value{};
-    if (left() < sizeof value) {
+    if (!ok_ || left() < sizeof value) {
       ok_ = false;
     } else {
       std::memcpy(&value, bytes_.data() + offset_, sizeof value);
@@ -36,9 +41,9 @@ class Reader {
     return value;
   }
 
-  std::string TakeString() {
+  std::string TakeString(uint64_t limit = UINT64_MAX) {
     const auto length = Take<uint64_t>();
-    if (!ok_ || length > left()) {
+    if (!ok_ || length > left() || length > limit) {
       ok_ = false;
       return {};
     }
@@ -67,13 +72,13 @@ double TakeReal(Reader& in, uint32_t type) { return type == kF32 ? in.Take<float
 
 int64_t TakeInteger(Reader& in, uint32_t type) {
   switch (type) {
+    case kBool:
     case kU8: return in.Take<uint8_t>();
     case kI8: return in.Take<int8_t>();
     case kU16: return in.Take<uint16_t>();
     case kI16: return in.Take<int16_t>();
     case kU32: return in.Take<uint32_t>();
     case kI32: return in.Take<int32_t>();
-    case kBool: return in.Take<uint8_t>();
     default: return in.Take<int64_t>();
   }
 }
@@ -81,8 +86,11 @@ int64_t TakeInteger(Reader& in, uint32_t type) {
 absl::StatusOr<GgufValue> TakeList(Reader& in, const std::string& key) {
   const auto type = in.Take<uint32_t>();
   const auto count = in.Take<uint64_t>();
+  if (!in.ok()) return Bad("the file ends inside its metadata");
   const size_t least = LeastBytes(type);
-  if (!in.ok() || least == 0 || count > in.left() / least) return Bad(absl::StrCat("the list ", Quoted(key), " does not fit in the file"));
+  if (type == kArray) return Bad(absl::StrCat(Quoted(key), " is a list of lists, which is not supported"));
+  if (least == 0) return Bad(absl::StrCat("the list ", Quoted(key), " has elements of the unknown type ", type));
+  if (count > in.left() / least) return Bad(absl::StrCat("the list ", Quoted(key), " does not fit in the file"));
   if (type == kString) {
     std::vector<std::string> list;
     list.reserve(count);
@@ -104,7 +112,6 @@ absl::StatusOr<GgufValue> TakeValue(Reader& in, const std::string& key) {
   switch (type) {
     case kString: return in.TakeString();
     case kArray: return TakeList(in, key);
-    case kBool: return in.Take<uint8_t>() != 0;
     case kF32:
     case kF64: return TakeReal(in, type);
     case kU8:
@@ -115,52 +122,71 @@ absl::StatusOr<GgufValue> TakeValue(Reader& in, const std::string& key) {
     case kI16:
     case kI32:
     case kI64: return TakeInteger(in, type);
+    case kBool: {
+      const auto flag = in.Take<uint8_t>();
+      if (flag > 1) return Bad(absl::StrCat(Quoted(key), " is neither true nor false"));
+      return flag == 1;
+    }
     default: return Bad(absl::StrCat("the value of ", Quoted(key), " has the unknown type ", type));
   }
 }
 
-absl::StatusOr<TensorType> ParseType(uint32_t type, const std::string& name) {
-  switch (type) {
-    case 0: return TensorType::kF32;
-    case 1: return TensorType::kF16;
-    case 2: return TensorType::kQ4_0;
-    case 3: return TensorType::kQ4_1;
-    case 6: return TensorType::kQ5_0;
-    case 7: return TensorType::kQ5_1;
-    case 8: return TensorType::kQ8_0;
-    case 12: return TensorType::kQ4K;
-    case 13: return TensorType::kQ5K;
-    case 14: return TensorType::kQ6K;
-    case 30: return TensorType::kBf16;
-    default:
-      return Bad(absl::StrCat("tensor ", Quoted(name), " has the type number ", type, ", which is not supported; supported are ",
-                              "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K"));
-  }
-}
+struct TypeName {
+  uint32_t number;
+  const char* name;
+  std::optional<TensorType> type;
+};
+// The numbers of ggml_type. Those that are not read are named so that a message can name them.
+constexpr TypeName kTypes[] = {{0, "F32", TensorType::kF32},   {1, "F16", TensorType::kF16},   {2, "Q4_0", TensorType::kQ4_0},
+                               {3, "Q4_1", TensorType::kQ4_1}, {6, "Q5_0", TensorType::kQ5_0}, {7, "Q5_1", TensorType::kQ5_1},
+                               {8, "Q8_0", TensorType::kQ8_0}, {12, "Q4_K", TensorType::kQ4K}, {13, "Q5_K", TensorType::kQ5K},
+                               {14, "Q6_K", TensorType::kQ6K}, {30, "BF16", TensorType::kBf16}, {9, "Q8_1", {}},
+                               {10, "Q2_K", {}},               {11, "Q3_K", {}},               {15, "Q8_K", {}},
+                               {16, "IQ2_XXS", {}},            {17, "IQ2_XS", {}},             {18, "IQ3_XXS", {}},
+                               {19, "IQ1_S", {}},              {20, "IQ4_NL", {}},             {21, "IQ3_S", {}},
+                               {22, "IQ2_S", {}},              {23, "IQ4_XS", {}},             {24, "I8", {}},
+                               {25, "I16", {}},                {26, "I32", {}},                {27, "I64", {}},
+                               {28, "F64", {}},                {29, "IQ1_M", {}},              {34, "TQ1_0", {}},
+                               {35, "TQ2_0", {}},              {39, "MXFP4", {}}};
 
 struct TensorInfo {
   std::string name;
-  TensorView view;
-  uint64_t offset = 0, size = 0;  // from the start of the data
+  StoredTensor tensor;
+  uint64_t offset = 0, size = 0;  // from the start of the data; size 0: not known
 };
+
+void SetType(uint32_t number, StoredTensor& tensor) {
+  const auto known = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeName& t) { return t.number == number; });
+  tensor.type_name = known == std::end(kTypes) ? absl::StrCat("number ", number) : known->name;
+  if (known != std::end(kTypes)) tensor.type = known->type;
+}
 
 absl::StatusOr<TensorInfo> TakeTensorInfo(Reader& in) {
   TensorInfo info;
-  info.name = in.TakeString();
+  info.name = in.TakeString(kMaxNameBytes);
   const auto dimensions = in.Take<uint32_t>();
-  if (!in.ok()) return Bad("the file ends inside its list of tensors");
-  if (dimensions < 1 || dimensions > 4) return Bad(absl::StrCat("tensor ", Quoted(info.name), " has ", dimensions, " dimensions"));
-  for (uint32_t i = 0; i < dimensions; ++i) {
-    const auto extent = in.Take<uint64_t>();
-    if (extent == 0 || extent > (1ull << 40)) return Bad(absl::StrCat("tensor ", Quoted(info.name), ": a dimension is out of range"));
-    info.view.shape.insert(info.view.shape.begin(), static_cast<int64_t>(extent));  // the file counts from the innermost
+  if (!in.ok()) return Bad("the file ends inside its list of tensors, or a name there is too long");
+  if (dimensions < 1 || dimensions > kMaxDimensions) {
+    return Bad(absl::StrCat("tensor ", Quoted(info.name), " has ", dimensions, " dimensions, but must have 1 to ", kMaxDimensions));
   }
-  const auto type = in.Take<uint32_t>();
+  info.tensor.shape.resize(dimensions);
+  for (uint32_t i = dimensions; i-- > 0;) {  // the file counts from the innermost
+    const auto extent = in.Take<uint64_t>();
+    if (!in.ok()) return Bad("the file ends inside its list of tensors");
+    if (extent == 0 || extent > (uint64_t{1} << 40)) {
+      return Bad(absl::StrCat("tensor ", Quoted(info.name), " has a dimension of ", extent));
+    }
+    info.tensor.shape[i] = static_cast<int64_t>(extent);
+  }
+  SetType(in.Take<uint32_t>(), info.tensor);
   info.offset = in.Take<uint64_t>();
   if (!in.ok()) return Bad("the file ends inside its list of tensors");
-  EBB_ASSIGN_OR_RETURN(info.view.type, ParseType(type, info.name));
-  const std::optional<uint64_t> size = TensorBytes(info.view.type, info.view.shape);
-  if (!size) return Bad(absl::StrCat("tensor ", Quoted(info.name), ": its shape does not fit its type"));
+  if (!info.tensor.type) return info;
+  const std::optional<uint64_t> size = TensorBytes(*info.tensor.type, info.tensor.shape);
+  if (!size) {
+    return Bad(absl::StrCat("tensor ", Quoted(info.name), ": its innermost dimension of ", info.tensor.shape.back(),
+                            " is no multiple of the blocks of ", info.tensor.type_name, ", or the tensor is too large"));
+  }
   info.size = *size;
   return info;
 }
@@ -175,93 +201,59 @@ absl::Status PlaceTensors(std::vector<TensorInfo>& infos, absl::Span<const std::
     if (info.offset > data.size() || info.size > data.size() - info.offset) {
       return Bad(absl::StrCat("tensor ", name, " lies outside the file, which may be truncated"));
     }
-    end = info.offset + info.size;
-    info.view.data = data.subspan(info.offset, info.size);
-    if (!gguf.tensors.emplace(std::move(info.name), std::move(info.view)).second) return Bad(absl::StrCat("tensor ", name, " is there twice"));
+    // One of unknown size takes at least a byte, so that two cannot share a place.
+    end = info.offset + std::max<uint64_t>(info.size, 1);
+    info.tensor.data = data.subspan(info.offset, info.size);
+    if (!gguf.tensors.emplace(std::move(info.name), std::move(info.tensor)).second) {
+      return Bad(absl::StrCat("tensor ", name, " is there twice"));
+    }
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint64_t> Alignment(const Gguf& gguf) {
-  EBB_ASSIGN_OR_RETURN(const auto alignment, gguf.Count("general.alignment"));
-  const uint64_t value = alignment.value_or(32);
-  if (value == 0 || value > (1 << 20) || (value & (value - 1)) != 0) return Bad("general.alignment must be a power of two up to 1 MiB");
+absl::StatusOr<uint64_t> Alignment(const GgufMetadata& metadata) {
+  EBB_ASSIGN_OR_RETURN(const auto alignment, metadata.Integer("general.alignment"));
+  const auto value = static_cast<uint64_t>(alignment.value_or(32));
+  if (!std::has_single_bit(value) || value > kMaxAlignment) {
+    return metadata.Wrong("general.alignment", absl::StrCat("must be a power of two up to ", kMaxAlignment));
+  }
   return value;
 }
 
-absl::Status WrongKind(const std::string& key) { return Bad(absl::StrCat("the value of ", Quoted(key), " has the wrong type")); }
+absl::Status CheckVersion(uint32_t version) {
+  if (version == 2 || version == 3) return absl::OkStatus();
+  if (version != 0 && (version & 0xffff) == 0) return Bad("the file is big endian; supported is little endian");
+  return Bad(absl::StrCat("version ", version, " is not supported; supported are 2 and 3"));
+}
 
 }  // namespace
 
-absl::StatusOr<std::string> Gguf::Text(const std::string& key, std::string_view fallback) const {
-  const auto found = metadata.find(key);
-  if (found == metadata.end()) return std::string(fallback);
-  const auto* text = std::get_if<std::string>(&found->second);
-  if (text == nullptr) return WrongKind(key);
-  return *text;
-}
-
-absl::StatusOr<std::optional<uint64_t>> Gguf::Count(const std::string& key) const {
-  const auto found = metadata.find(key);
-  if (found == metadata.end()) return std::nullopt;
-  if (const auto* value = std::get_if<uint64_t>(&found->second)) return *value;
-  const auto* value = std::get_if<int64_t>(&found->second);
-  if (value == nullptr || *value < 0) return WrongKind(key);
-  return static_cast<uint64_t>(*value);
-}
-
-absl::StatusOr<std::optional<double>> Gguf::Real(const std::string& key) const {
-  const auto found = metadata.find(key);
-  if (found == metadata.end()) return std::nullopt;
-  const auto* value = std::get_if<double>(&found->second);
-  if (value == nullptr) return WrongKind(key);
-  return *value;
-}
-
-absl::StatusOr<std::optional<bool>> Gguf::Flag(const std::string& key) const {
-  const auto found = metadata.find(key);
-  if (found == metadata.end()) return std::nullopt;
-  const auto* value = std::get_if<bool>(&found->second);
-  if (value == nullptr) return WrongKind(key);
-  return *value;
-}
-
-template <typename List>
-absl::StatusOr<List> Gguf::ListOf(const std::string& key) const {
-  const auto found = metadata.find(key);
-  if (found == metadata.end()) return List();
-  const auto* list = std::get_if<List>(&found->second);
-  if (list == nullptr) return WrongKind(key);
-  return *list;
-}
-template absl::StatusOr<std::vector<int64_t>> Gguf::ListOf(const std::string&) const;
-template absl::StatusOr<std::vector<double>> Gguf::ListOf(const std::string&) const;
-template absl::StatusOr<std::vector<std::string>> Gguf::ListOf(const std::string&) const;
-
 absl::StatusOr<Gguf> ReadGguf(absl::Span<const std::byte> bytes) {
+  constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
   Reader in(bytes);
-  if (in.Take<uint32_t>() != 0x46554747) return Bad("the file does not begin with GGUF");
-  const auto version = in.Take<uint32_t>();
-  if (version != 2 && version != 3) {
-    return Bad(absl::StrCat("version ", version, " is not supported; supported are 2 and 3, little endian"));
-  }
+  if (in.Take<uint32_t>() != kMagic) return Bad("the file does not begin with the letters GGUF");
+  EBB_RETURN_IF_ERROR(CheckVersion(in.Take<uint32_t>()));
   const auto tensor_count = in.Take<uint64_t>(), value_count = in.Take<uint64_t>();
+  if (!in.ok()) return Bad("the file ends inside its header");
   Gguf gguf;
   for (uint64_t i = 0; i < value_count; ++i) {
-    const std::string key = in.TakeString();
+    std::string key = in.TakeString(kMaxKeyBytes);
     EBB_ASSIGN_OR_RETURN(GgufValue value, TakeValue(in, key));
     if (!in.ok()) return Bad("the file ends inside its metadata");
-    if (!gguf.metadata.emplace(key, std::move(value)).second) return Bad(absl::StrCat("the key ", Quoted(key), " is there twice"));
+    if (!gguf.metadata.Add(key, std::move(value))) return Bad(absl::StrCat("the key ", Quoted(key), " is there twice"));
   }
   std::vector<TensorInfo> infos;
   for (uint64_t i = 0; i < tensor_count; ++i) {
     EBB_ASSIGN_OR_RETURN(TensorInfo info, TakeTensorInfo(in));
     infos.push_back(std::move(info));
   }
-  if (!in.ok()) return Bad("the file ends inside its header");
-  EBB_ASSIGN_OR_RETURN(const uint64_t alignment, Alignment(gguf));
+  EBB_ASSIGN_OR_RETURN(const uint64_t alignment, Alignment(gguf.metadata));
   const uint64_t start = (in.offset() + alignment - 1) / alignment * alignment;
-  if (start > bytes.size()) return Bad("the file ends before its tensors");
+  if (start > bytes.size()) {
+    // The padding after the header may be left out where nothing follows.
+    if (infos.empty()) return gguf;
+    return Bad("the file ends before its tensors");
+  }
   EBB_RETURN_IF_ERROR(PlaceTensors(infos, bytes.subspan(start), alignment, gguf));
   return gguf;
 }

@@ -1,14 +1,15 @@
 // Checkpoints in one GGUF file: its metadata keys and tensor names, translated.
+//
+// Source: the GGUF specification (keys), and llama.cpp's converter (names of tensors, order of Llama's q and k rows).
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
 #include "server/model/checkpoint.h"
+#include "server/model/checkpoint_internal.h"
 #include "server/model/dequantize.h"
 #include "server/model/gguf.h"
 #include "server/model/mapped_file.h"
@@ -59,15 +60,18 @@ class GgufFile final : public Checkpoint {
   const std::string& eos_token() const override { return eos_token_; }
 
  private:
-  std::optional<TensorView> Look(const std::string& name) const override;
+  const StoredTensor* Look(const std::string& name) const override;
+  uint32_t PermutedHeads(const std::string& name) const override;
+  std::string Describe(const std::string& name) const override;
 
-  absl::Status ReadConfig();
+  bool HasTensor(const std::string& gguf_name) const { return gguf_.tensors.count(gguf_name) != 0; }
+  ConfigKeys Keys() const;
+  absl::Status RefuseVariants() const;
+  absl::Status ReadSizes();
   absl::Status ReadRope();
+  absl::Status ReadConfig();
+  absl::Status ReadTokenIds(text::GgufVocabulary& vocabulary);
   absl::Status ReadVocabulary();
-  absl::Status ReadEndTokens(const text::GgufVocabulary& vocabulary);
-  // The count under "<architecture>.<key>".
-  template <typename Int>
-  absl::Status ReadCount(const std::string& key, Int& target) const;
 
   std::shared_ptr<const MappedFile> file_;
   Gguf gguf_;
@@ -77,122 +81,184 @@ class GgufFile final : public Checkpoint {
   std::string chat_template_, bos_token_, eos_token_;
 };
 
-std::optional<TensorView> GgufFile::Look(const std::string& name) const {
+const StoredTensor* GgufFile::Look(const std::string& name) const {
   const auto found = gguf_.tensors.find(GgufName(name));
-  if (found == gguf_.tensors.end()) return std::nullopt;
-  TensorView view = found->second;
-  // Llama's converter interleaves the rotary halves of q and k; the others' does not.
-  const bool llama = config_.architecture == Architecture::kLlama || config_.architecture == Architecture::kMistral;
-  if (llama && absl::StrContains(name, "self_attn.q_proj")) view.permuted_heads = static_cast<uint32_t>(config_.query_heads);
-  if (llama && absl::StrContains(name, "self_attn.k_proj")) view.permuted_heads = static_cast<uint32_t>(config_.kv_heads);
-  return view;
+  return found == gguf_.tensors.end() ? nullptr : &found->second;
 }
 
-template <typename Int>
-absl::Status GgufFile::ReadCount(const std::string& key, Int& target) const {
-  EBB_ASSIGN_OR_RETURN(const std::optional<uint64_t> value, gguf_.Count(prefix_ + key));
-  if (!value) return absl::OkStatus();
-  if (*value > 0x7fffffff) return absl::InvalidArgumentError(absl::StrCat("GGUF: ", prefix_, key, " is out of range"));
-  target = static_cast<Int>(*value);
+// Llama's converter interleaves the rotary halves of q and k; the others' does not.
+uint32_t GgufFile::PermutedHeads(const std::string& name) const {
+  if (config_.architecture != Architecture::kLlama) return 0;
+  if (absl::StrContains(name, ".self_attn.q_proj.")) return static_cast<uint32_t>(config_.query_heads);
+  if (absl::StrContains(name, ".self_attn.k_proj.")) return static_cast<uint32_t>(config_.kv_heads);
+  return 0;
+}
+
+std::string GgufFile::Describe(const std::string& name) const { return absl::StrCat(name, " (", GgufName(name), ")"); }
+
+ConfigKeys GgufFile::Keys() const {
+  return {.file = "GGUF",
+          .layers = prefix_ + "block_count",
+          .context = prefix_ + "context_length (or attention.sliding_window)",
+          .hidden = prefix_ + "embedding_length",
+          .feed_forward = prefix_ + "feed_forward_length",
+          .query_heads = prefix_ + "attention.head_count",
+          .kv_heads = prefix_ + "attention.head_count_kv",
+          .head_size = prefix_ + "attention.key_length",
+          .vocabulary = "the number of rows of token_embd.weight",
+          .rms_norm_epsilon = prefix_ + "attention.layer_norm_rms_epsilon",
+          .rope_theta = prefix_ + "rope.freq_base",
+          .rope_scaling = prefix_ + "rope.scaling.",
+          .rope_factors = "rope_freqs.weight",
+          .eos_token_id = "tokenizer.ggml.eos_token_id (or eot_token_id, eom_token_id)",
+          .bos_token_id = "tokenizer.ggml.bos_token_id"};
+}
+
+// Forms of the supported architectures that compute something else, or that are not whole.
+absl::Status GgufFile::RefuseVariants() const {
+  const GgufMetadata& metadata = gguf_.metadata;
+  ConfigReader reader(metadata);
+  int64_t parts = 1, experts = 0, rotated = config_.head_size, value_length = config_.head_size;
+  reader.Read("split.count", parts);
+  reader.Read(prefix_ + "expert_count", experts);
+  reader.Read(prefix_ + "rope.dimension_count", rotated);
+  reader.Read(prefix_ + "attention.value_length", value_length);
+  EBB_RETURN_IF_ERROR(reader.status());
+  if (parts > 1) return metadata.Wrong("split.count", "is above 1: files in parts have to be merged first");
+  if (experts > 0) return metadata.Wrong(prefix_ + "expert_count", "is above 0: mixtures of experts are not supported");
+  const std::string other = absl::StrCat("differs from the head size, ", config_.head_size, ", which is not supported");
+  if (rotated != config_.head_size) return metadata.Wrong(prefix_ + "rope.dimension_count", other);
+  if (value_length != config_.head_size) return metadata.Wrong(prefix_ + "attention.value_length", other);
   return absl::OkStatus();
 }
 
-absl::Status GgufFile::ReadRope() {
-  EBB_ASSIGN_OR_RETURN(const auto theta, gguf_.Real(prefix_ + "rope.freq_base"));
-  config_.rope_theta = theta.value_or(config_.rope_theta);
-  EBB_ASSIGN_OR_RETURN(const std::string kind, gguf_.Text(prefix_ + "rope.scaling.type", "none"));
-  EBB_ASSIGN_OR_RETURN(const auto factor, gguf_.Real(prefix_ + "rope.scaling.factor"));
-  if (kind == "linear") {
-    config_.rope_scaling.kind = RopeScaling::Kind::kLinear;
-    config_.rope_scaling.factor = factor.value_or(1);
-  } else if (kind != "none") {
-    return absl::InvalidArgumentError(absl::StrCat("GGUF: ", prefix_, "rope.scaling.type \"", kind.substr(0, 32),
-                                                   "\" is not supported; supported are none and linear"));
+absl::Status GgufFile::ReadSizes() {
+  ConfigReader reader(gguf_.metadata);
+  reader.Require(prefix_ + "block_count", config_.layers);
+  reader.Require(prefix_ + "context_length", config_.context);
+  reader.Require(prefix_ + "embedding_length", config_.hidden);
+  reader.Require(prefix_ + "feed_forward_length", config_.feed_forward);
+  reader.Require(prefix_ + "attention.head_count", config_.query_heads);
+  reader.Require(prefix_ + "attention.layer_norm_rms_epsilon", config_.rms_norm_epsilon);
+  config_.kv_heads = config_.query_heads;
+  reader.Read(prefix_ + "attention.head_count_kv", config_.kv_heads);
+  uint32_t window = 0;
+  reader.Read(prefix_ + "attention.sliding_window", window);
+  config_.context = CapContext(config_.context, window);
+  const std::string key_length = prefix_ + "attention.key_length";
+  if (!reader.Read(key_length, config_.head_size) && reader.status().ok()) {
+    if (config_.query_heads > 0 && config_.hidden % config_.query_heads == 0) {
+      config_.head_size = config_.hidden / config_.query_heads;
+    } else {
+      reader.Fail(gguf_.metadata.Wrong(key_length, "is missing, and attention.head_count does not divide embedding_length"));
+    }
   }
+  return reader.status();
+}
+
+absl::Status GgufFile::ReadRope() {
+  ConfigReader reader(gguf_.metadata);
+  RopeScaling& scaling = config_.rope_scaling;
+  std::string kind = "linear";
+  reader.Read(prefix_ + "rope.freq_base", config_.rope_theta);
+  reader.Read(prefix_ + "rope.scale_linear", scaling.factor);  // the name it had before there were kinds
+  reader.Read(prefix_ + "rope.scaling.factor", scaling.factor);
+  reader.Read(prefix_ + "rope.scaling.type", kind);
+  EBB_RETURN_IF_ERROR(reader.status());
+  if (kind == "none" || scaling.factor == 0) scaling.factor = 1;  // 0 has stood for "none", too
+  if (kind != "none" && kind != "linear") {
+    return gguf_.metadata.Wrong(prefix_ + "rope.scaling.type",
+                                absl::StrCat("\"", kind.substr(0, 32), "\" is not supported; supported are none and linear"));
+  }
+  if (scaling.factor != 1) scaling.kind = RopeScaling::Kind::kLinear;
+  if (HasTensor("rope_factors_long.weight")) return gguf_.metadata.Wrong("rope_factors_long.weight", "(longrope) is not supported");
   const auto factors = gguf_.tensors.find("rope_freqs.weight");  // Llama 3's scaling, worked out by the converter
   if (factors == gguf_.tensors.end()) return absl::OkStatus();
-  if (factors->second.shape != std::vector<int64_t>{config_.head_size / 2}) {
-    return absl::InvalidArgumentError("GGUF: rope_freqs.weight does not have half the head's size");
+  const StoredTensor& tensor = factors->second;
+  if (tensor.type != TensorType::kF32 || tensor.shape != std::vector<int64_t>{config_.head_size / 2}) {
+    return gguf_.metadata.Wrong("rope_freqs.weight", absl::StrCat("must hold ", config_.head_size / 2, " values of F32, half the head size"));
   }
   config_.rope_factors.resize(config_.head_size / 2);
-  DequantizeRows(factors->second, 0, 1, config_.rope_factors.data());
+  Dequantize(TensorType::kF32, tensor.data.data(), config_.head_size / 2, config_.rope_factors.data());
   return absl::OkStatus();
 }
 
 absl::Status GgufFile::ReadConfig() {
-  EBB_ASSIGN_OR_RETURN(const std::string architecture, gguf_.Text("general.architecture", ""));
-  EBB_ASSIGN_OR_RETURN(config_.architecture, ParseArchitecture(architecture));
+  std::string architecture;
+  ConfigReader reader(gguf_.metadata);
+  reader.Require("general.architecture", architecture);
+  EBB_RETURN_IF_ERROR(reader.status());
+  absl::StatusOr<Architecture> parsed = ParseArchitecture(architecture);
+  if (!parsed.ok()) return gguf_.metadata.Wrong("general.architecture:", std::string(parsed.status().message()));
+  config_.architecture = *parsed;
   prefix_ = architecture + ".";
-  EBB_RETURN_IF_ERROR(ReadCount("block_count", config_.layers));
-  EBB_RETURN_IF_ERROR(ReadCount("context_length", config_.context));
-  EBB_RETURN_IF_ERROR(ReadCount("embedding_length", config_.hidden));
-  EBB_RETURN_IF_ERROR(ReadCount("feed_forward_length", config_.feed_forward));
-  EBB_RETURN_IF_ERROR(ReadCount("attention.head_count", config_.query_heads));
-  config_.kv_heads = config_.query_heads;
-  EBB_RETURN_IF_ERROR(ReadCount("attention.head_count_kv", config_.kv_heads));
-  config_.head_size = config_.query_heads > 0 ? config_.hidden / config_.query_heads : 0;
-  EBB_RETURN_IF_ERROR(ReadCount("attention.key_length", config_.head_size));
-  uint32_t window = 0;
-  EBB_RETURN_IF_ERROR(ReadCount("attention.sliding_window", window));
-  if (window > 0) config_.context = std::min(config_.context, window);
-  EBB_ASSIGN_OR_RETURN(const auto epsilon, gguf_.Real(prefix_ + "attention.layer_norm_rms_epsilon"));
-  config_.rms_norm_epsilon = epsilon.value_or(config_.rms_norm_epsilon);
+  EBB_RETURN_IF_ERROR(ReadSizes());
+  EBB_RETURN_IF_ERROR(RefuseVariants());
   const auto embedding = gguf_.tensors.find("token_embd.weight");
-  if (embedding == gguf_.tensors.end()) return absl::InvalidArgumentError("GGUF: the tensor token_embd.weight is missing");
-  config_.vocabulary = embedding->second.rows();
-  config_.tied_embeddings = gguf_.tensors.count("output.weight") == 0;
-  config_.qkv_bias = gguf_.tensors.count("blk.0.attn_q.bias") != 0;
-  config_.o_bias = gguf_.tensors.count("blk.0.attn_output.bias") != 0;
-  config_.mlp_bias = gguf_.tensors.count("blk.0.ffn_up.bias") != 0;
+  if (embedding == gguf_.tensors.end()) return absl::NotFoundError("GGUF: the tensor token_embd.weight is missing");
+  config_.vocabulary = embedding->second.shape.front();
+  config_.tied_embeddings = !HasTensor("output.weight");
+  config_.qkv_bias = config_.architecture == Architecture::kQwen2 || HasTensor("blk.0.attn_q.bias");
+  config_.o_bias = HasTensor("blk.0.attn_output.bias");
+  config_.mlp_bias = HasTensor("blk.0.ffn_up.bias");
   config_.qk_norm = config_.architecture == Architecture::kQwen3;
-  EBB_RETURN_IF_ERROR(config_.Check());
-  EBB_RETURN_IF_ERROR(ReadRope());
-  return config_.Check();
+  EBB_RETURN_IF_ERROR(CheckConfig(config_, Keys()));  // sizes are sane before rope factors are looked at
+  return ReadRope();
+}
+
+absl::Status GgufFile::ReadTokenIds(text::GgufVocabulary& vocabulary) {
+  const GgufMetadata& metadata = gguf_.metadata;
+  ConfigReader reader(metadata);
+  const auto read = [&](const std::string& key) {
+    base::TokenId id = 0;
+    std::optional<base::TokenId> found;
+    if (reader.Read("tokenizer.ggml." + key, id)) found = id;
+    if (found && *found >= vocabulary.tokens.size()) {
+      reader.Fail(metadata.Wrong("tokenizer.ggml." + key, absl::StrCat("is ", id, ", but there are ", vocabulary.tokens.size(), " tokens")));
+      found.reset();
+    }
+    return found;
+  };
+  vocabulary.bos_token_id = config_.bos_token_id = read("bos_token_id");
+  vocabulary.unknown_token_id = read("unknown_token_id");
+  vocabulary.eos_token_id = read("eos_token_id");
+  // The ends of a text, of a turn and of a message.
+  auto& ends = config_.eos_token_ids;
+  for (const auto& end : {vocabulary.eos_token_id, read("eot_token_id"), read("eom_token_id")}) {
+    if (end && std::find(ends.begin(), ends.end(), *end) == ends.end()) ends.push_back(*end);
+  }
+  EBB_RETURN_IF_ERROR(reader.status());
+  if (vocabulary.bos_token_id) bos_token_ = vocabulary.tokens[*vocabulary.bos_token_id];
+  if (vocabulary.eos_token_id) eos_token_ = vocabulary.tokens[*vocabulary.eos_token_id];
+  return absl::OkStatus();
 }
 
 absl::Status GgufFile::ReadVocabulary() {
   text::GgufVocabulary vocabulary;
+  GgufMetadata& metadata = gguf_.metadata;
   const std::string ggml = "tokenizer.ggml.";
-  EBB_ASSIGN_OR_RETURN(vocabulary.model, gguf_.Text(ggml + "model", ""));
-  EBB_ASSIGN_OR_RETURN(vocabulary.pre, gguf_.Text(ggml + "pre", ""));
-  EBB_ASSIGN_OR_RETURN(vocabulary.tokens, gguf_.ListOf<std::vector<std::string>>(ggml + "tokens"));
-  EBB_ASSIGN_OR_RETURN(vocabulary.merges, gguf_.ListOf<std::vector<std::string>>(ggml + "merges"));
-  EBB_ASSIGN_OR_RETURN(const auto scores, gguf_.ListOf<std::vector<double>>(ggml + "scores"));
-  EBB_ASSIGN_OR_RETURN(const auto types, gguf_.ListOf<std::vector<int64_t>>(ggml + "token_type"));
+  ConfigReader reader(metadata);
+  reader.Read(ggml + "model", vocabulary.model);
+  reader.Read(ggml + "pre", vocabulary.pre);
+  reader.Read("tokenizer.chat_template", chat_template_);
+  EBB_RETURN_IF_ERROR(reader.status());
+  EBB_ASSIGN_OR_RETURN(vocabulary.add_bos_token, metadata.Flag(ggml + "add_bos_token"));
+  EBB_ASSIGN_OR_RETURN(vocabulary.add_space_prefix, metadata.Flag(ggml + "add_space_prefix"));
+  EBB_ASSIGN_OR_RETURN(vocabulary.tokens, metadata.TakeList<std::string>(ggml + "tokens"));
+  EBB_ASSIGN_OR_RETURN(vocabulary.merges, metadata.TakeList<std::string>(ggml + "merges"));
+  EBB_ASSIGN_OR_RETURN(const auto scores, metadata.TakeList<double>(ggml + "scores"));
+  EBB_ASSIGN_OR_RETURN(const auto types, metadata.TakeList<int64_t>(ggml + "token_type"));
+  if (!std::all_of(types.begin(), types.end(), [](int64_t type) { return std::in_range<int32_t>(type); })) {
+    return metadata.Wrong(ggml + "token_type", "holds a number that is out of range");
+  }
   vocabulary.scores.assign(scores.begin(), scores.end());
   vocabulary.token_types.assign(types.begin(), types.end());
-  const std::array<std::pair<const char*, std::optional<base::TokenId>*>, 3> ids = {
-      {{"bos_token_id", &vocabulary.bos_token_id}, {"eos_token_id", &vocabulary.eos_token_id}, {"unknown_token_id", &vocabulary.unknown_token_id}}};
-  for (const auto& [key, target] : ids) {
-    EBB_ASSIGN_OR_RETURN(const std::optional<uint64_t> id, gguf_.Count(ggml + key));
-    if (!id) continue;
-    if (*id >= vocabulary.tokens.size()) return absl::InvalidArgumentError(absl::StrCat("GGUF: ", ggml, key, " is not in the vocabulary"));
-    *target = static_cast<base::TokenId>(*id);
-  }
-  EBB_ASSIGN_OR_RETURN(vocabulary.add_bos_token, gguf_.Flag(ggml + "add_bos_token"));
-  EBB_ASSIGN_OR_RETURN(vocabulary.add_space_prefix, gguf_.Flag(ggml + "add_space_prefix"));
   if (static_cast<int64_t>(vocabulary.tokens.size()) > config_.vocabulary) {
-    return absl::InvalidArgumentError("GGUF: more tokens than rows in token_embd.weight");
+    return metadata.Wrong(ggml + "tokens", absl::StrCat("has ", vocabulary.tokens.size(), " entries, but token_embd.weight only ",
+                                                        config_.vocabulary, " rows"));
   }
-  EBB_RETURN_IF_ERROR(ReadEndTokens(vocabulary));
-  config_.bos_token_id = vocabulary.bos_token_id;
-  if (vocabulary.bos_token_id) bos_token_ = vocabulary.tokens[*vocabulary.bos_token_id];
-  if (vocabulary.eos_token_id) eos_token_ = vocabulary.tokens[*vocabulary.eos_token_id];
+  EBB_RETURN_IF_ERROR(ReadTokenIds(vocabulary));
   tokenizer_ = std::move(vocabulary);
-  EBB_ASSIGN_OR_RETURN(chat_template_, gguf_.Text("tokenizer.chat_template", ""));
-  return absl::OkStatus();
-}
-
-// The end of a text and, where the model has them, the end of a turn.
-absl::Status GgufFile::ReadEndTokens(const text::GgufVocabulary& vocabulary) {
-  auto& ends = config_.eos_token_ids;
-  if (vocabulary.eos_token_id) ends.push_back(*vocabulary.eos_token_id);
-  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-    EBB_ASSIGN_OR_RETURN(const std::optional<uint64_t> id, gguf_.Count(key));
-    if (!id) continue;
-    if (*id >= vocabulary.tokens.size()) return absl::InvalidArgumentError(absl::StrCat("GGUF: ", key, " is not in the vocabulary"));
-    if (std::find(ends.begin(), ends.end(), *id) == ends.end()) ends.push_back(static_cast<base::TokenId>(*id));
-  }
   return absl::OkStatus();
 }
 
@@ -201,7 +267,9 @@ absl::Status GgufFile::Open(const std::string& path) {
   EBB_ASSIGN_OR_RETURN(gguf_, ReadGguf(file_->bytes()));
   EBB_RETURN_IF_ERROR(ReadConfig());
   EBB_RETURN_IF_ERROR(ReadVocabulary());
-  config_.name = std::filesystem::path(path).stem().string();
+  EBB_RETURN_IF_ERROR(CheckConfig(config_, Keys()));
+  config_.name = DisplayName(std::filesystem::path(path).stem().string());
+  gguf_.metadata = GgufMetadata();  // megabytes of lists that were not asked for
   return CheckComplete();
 }
 
@@ -209,8 +277,7 @@ absl::Status GgufFile::Open(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGgufFile(const std::string& path) {
   auto checkpoint = std::make_unique<GgufFile>();
-  const absl::Status status = checkpoint->Open(path);
-  if (!status.ok()) return absl::Status(status.code(), absl::StrCat(path, ": ", std::string(status.message())));
+  EBB_RETURN_IF_ERROR(AddPath(path, checkpoint->Open(path)));
   return checkpoint;
 }
 

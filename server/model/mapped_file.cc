@@ -29,7 +29,7 @@ MappedFile::MappedFile(std::string path, absl::Span<const std::byte> bytes) : pa
 MappedFile::~MappedFile() { munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size()); }
 
 absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not block; it is refused below
   if (file < 0) return SystemError(path);
   struct stat info;
   absl::Status status;

@@ -1,0 +1,43 @@
+// JSON from files that nobody vouches for.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
+#include "server/base/ids.h"
+#include "server/model/config_source.h"
+
+namespace ebbinghaus::model {
+
+using Json = nlohmann::json;
+
+// The JSON object that `text` is. `file` is for messages.
+// Errors: InvalidArgument for malformed text, invalid UTF-8, nesting deeper than 32, or anything but an object.
+absl::StatusOr<Json> ParseJsonObject(const std::string& text, const std::string& file);
+
+// A JSON object read by key; null counts as absent. `prefix` is put before keys in messages ("rope_scaling.").
+// The object must outlive this.
+class JsonFields final : public ConfigSource {
+ public:
+  JsonFields(const Json& object, std::string file, std::string prefix = "")
+      : object_(object), file_(std::move(file)), prefix_(std::move(prefix)) {}
+
+  absl::StatusOr<std::optional<int64_t>> Integer(const std::string& key) const override;
+  absl::StatusOr<std::optional<double>> Real(const std::string& key) const override;
+  absl::StatusOr<std::optional<bool>> Flag(const std::string& key) const override;
+  absl::StatusOr<std::optional<std::string>> Text(const std::string& key) const override;
+  absl::Status Wrong(const std::string& key, const std::string& what) const override;
+
+  // nullptr when absent or null.
+  const Json* Find(const std::string& key) const;
+  // An id or a list of ids; empty when absent.
+  absl::StatusOr<std::vector<base::TokenId>> TokenIds(const std::string& key) const;
+
+ private:
+  const Json& object_;
+  const std::string file_, prefix_;
+};
+
+}  // namespace ebbinghaus::model
