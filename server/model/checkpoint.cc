@@ -54,11 +54,9 @@ absl::StatusOr<TensorView> Checkpoint::Find(const std::string& name, const std::
     return absl::InvalidArgumentError(absl::StrCat("the tensor ", Describe(name), " has the shape ", ShapeText(stored->shape),
                                                    ", but the config asks for ", ShapeText(shape)));
   }
-  if (!stored->type) {
-    return absl::InvalidArgumentError(absl::StrCat("the tensor ", Describe(name), " has the type ", stored->type_name,
-                                                   ", which is not supported; supported are ", SupportedTensorTypes()));
-  }
-  return TensorView{.type = *stored->type, .shape = shape, .data = stored->data, .permuted_heads = PermutedHeads(name)};
+  EBB_ASSIGN_OR_RETURN(TensorView view, ViewOf(*stored, Describe(name)));
+  view.permuted_heads = PermutedHeads(name);
+  return view;
 }
 
 absl::Status Checkpoint::CheckComplete() const {

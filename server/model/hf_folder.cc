@@ -115,7 +115,7 @@ absl::Status HuggingFaceFolder::OpenText() {
 // `owners`: which file each tensor should be in, or null for a single file.
 absl::Status HuggingFaceFolder::OpenShard(const std::string& file, const Owners* owners) {
   EBB_ASSIGN_OR_RETURN(auto mapped, MappedFile::Open(Path(file)));
-  auto tensors = ReadSafetensors(mapped->bytes());
+  auto tensors = ListSafetensors(mapped->bytes());
   if (!tensors.ok()) return AddPath(file, tensors.status());
   for (auto& [name, tensor] : *tensors) {
     if (owners != nullptr) {

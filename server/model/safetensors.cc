@@ -183,7 +183,7 @@ absl::Status PlaceTensors(std::vector<Entry>& entries, absl::Span<const std::byt
 
 }  // namespace
 
-absl::StatusOr<std::map<std::string, StoredTensor>> ReadSafetensors(absl::Span<const std::byte> bytes) {
+absl::StatusOr<std::map<std::string, StoredTensor>> ListSafetensors(absl::Span<const std::byte> bytes) {
   uint64_t header_size = 0;
   if (bytes.size() < sizeof header_size) return Bad("the file ends before its header");
   std::memcpy(&header_size, bytes.data(), sizeof header_size);
@@ -202,6 +202,16 @@ absl::StatusOr<std::map<std::string, StoredTensor>> ReadSafetensors(absl::Span<c
     if (!tensors.emplace(std::move(entry.name), std::move(entry.tensor)).second) return Bad(absl::StrCat(name, " is there twice"));
   }
   return tensors;
+}
+
+absl::StatusOr<std::map<std::string, TensorView>> ReadSafetensors(absl::Span<const std::byte> bytes) {
+  EBB_ASSIGN_OR_RETURN(auto stored, ListSafetensors(bytes));
+  std::map<std::string, TensorView> views;
+  for (auto& [name, tensor] : stored) {
+    EBB_ASSIGN_OR_RETURN(TensorView view, ViewOf(tensor, name));
+    views.emplace(name, std::move(view));
+  }
+  return views;
 }
 
 }  // namespace ebbinghaus::model

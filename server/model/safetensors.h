@@ -17,6 +17,9 @@ namespace ebbinghaus::model {
 // truncated file cannot pass.
 // Errors: InvalidArgument for anything the format forbids, naming the tensor; also for empty tensors, names twice and unknown
 // fields. Costs a small multiple of the header's bytes, whatever is in it.
-absl::StatusOr<std::map<std::string, StoredTensor>> ReadSafetensors(absl::Span<const std::byte> bytes);
+absl::StatusOr<std::map<std::string, StoredTensor>> ListSafetensors(absl::Span<const std::byte> bytes);
+
+// The same for a file whose types are all supported. Errors: also InvalidArgument naming a tensor whose type is not.
+absl::StatusOr<std::map<std::string, TensorView>> ReadSafetensors(absl::Span<const std::byte> bytes);
 
 }  // namespace ebbinghaus::model

@@ -3,6 +3,8 @@
 #include <iterator>
 #include <limits>
 
+#include "absl/strings/str_cat.h"
+
 namespace ebbinghaus::model {
 namespace {
 
@@ -22,6 +24,14 @@ std::string SupportedTensorTypes() {
     all += layout.name;
   }
   return all;
+}
+
+absl::StatusOr<TensorView> ViewOf(const StoredTensor& stored, const std::string& name) {
+  if (!stored.type) {
+    return absl::InvalidArgumentError(absl::StrCat("the tensor ", name, " has the type ", stored.type_name,
+                                                   ", which is not supported; supported are ", SupportedTensorTypes()));
+  }
+  return TensorView{.type = *stored.type, .shape = stored.shape, .data = stored.data};
 }
 
 std::optional<uint64_t> TensorBytes(TensorType type, absl::Span<const int64_t> shape) {

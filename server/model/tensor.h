@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 
 namespace ebbinghaus::model {
@@ -50,6 +51,9 @@ struct StoredTensor {
   std::vector<int64_t> shape;      // row-major
   absl::Span<const std::byte> data;
 };
+
+// The stored tensor as one that can be read. Errors: InvalidArgument with `name`, its type and the supported ones.
+absl::StatusOr<TensorView> ViewOf(const StoredTensor& stored, const std::string& name);
 
 // Bytes of so many values; nullopt on overflow, without dimensions, with an empty one, or where blocks do not divide the last.
 std::optional<uint64_t> TensorBytes(TensorType type, absl::Span<const int64_t> shape);
