@@ -1,8 +1,12 @@
 // A model's text side: what turns text and chats into token ids and back.
 #pragma once
 
+#include <ctime>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -13,19 +17,34 @@
 
 namespace ebbinghaus::text {
 
+// Thread safe as long as its fields are not changed.
 struct TextModel {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
   std::vector<base::TokenId> eos_token_ids;
+  // The date for templates that write it into the prompt.
+  std::function<std::time_t()> now = [] { return std::time(nullptr); };
 
-  // The prompt for raw text: BOS where the tokenizer adds it; special tokens inside only with parse_special.
+  // The prompt for raw text: BOS where the tokenizer adds it; special tokens inside only with
+  // parse_special.
   std::vector<base::TokenId> EncodeText(std::string_view text, bool parse_special) const;
 
-  // The prompt for a chat, generation prompt included. Special tokens that the template writes are special; those inside
-  // message contents only with parse_special. A BOS the template wrote is not doubled.
-  // Errors: FailedPrecondition without a template; InvalidArgument for what the template refuses.
+  // The prompt for a chat, generation prompt included. Special tokens that the template writes are
+  // special; those inside message contents only with parse_special. A BOS the template wrote is not
+  // doubled; one it did not write is put first where the tokenizer adds it to a text. (The
+  // reference's apply_chat_template leaves it out then, its users' pipelines do not.) Errors:
+  // FailedPrecondition without a template; InvalidArgument for what the template refuses;
+  // ResourceExhausted beyond its limits.
   absl::StatusOr<std::vector<base::TokenId>> EncodeChat(absl::Span<const ChatMessage> messages,
                                                         bool parse_special) const;
+
+  // The text of tokens by themselves, for someone who looks at ids: special tokens appear by their
+  // name. Valid UTF-8.
+  std::string Decode(absl::Span<const base::TokenId> ids) const;
+
+  // Each token's own bytes (not always UTF-8), in the order of `ids`; empty for ids beyond the
+  // tokenizer's.
+  std::vector<std::string> Pieces(absl::Span<const base::TokenId> ids) const;
 };
 
 }  // namespace ebbinghaus::text
