@@ -170,15 +170,13 @@ void CheckSharedRules(const MemoryParameters& p, Resolution& take) {
 
 void CheckBudget(const MemoryParameters& p, Resolution& take) {
   if (p.max_live_tokens == 0) return;
-  if (take.Good({"pinned"})) {
-    const uint64_t pinned = PinnedTokens(p.pinned);
-    const uint64_t least = uint64_t{p.sink_tokens} + p.recent_tokens + pinned + 1;
-    if (p.max_live_tokens < least) {
-      take.Reject("max_live_tokens",
-                  absl::StrCat("must be 0 (no budget) or at least ", least, " = sink_tokens ",
-                               p.sink_tokens, " + recent_tokens ", p.recent_tokens, " + pinned ",
-                               pinned, " + 1, not ", p.max_live_tokens));
-    }
+  const uint64_t pinned = take.Good({"pinned"}) ? PinnedTokens(p.pinned) : 0;
+  const uint64_t least = uint64_t{p.sink_tokens} + p.recent_tokens + pinned + 1;
+  if (p.max_live_tokens < least) {
+    take.Reject("max_live_tokens",
+                absl::StrCat("must be 0 (no budget) or at least ", least, " = sink_tokens ",
+                             p.sink_tokens, " + recent_tokens ", p.recent_tokens, " + pinned ",
+                             pinned, " + 1, not ", p.max_live_tokens));
   }
   if (take.Good({"min_live_tokens"}) && p.max_live_tokens < p.min_live_tokens) {
     take.Reject("max_live_tokens",

@@ -108,14 +108,18 @@ class SparseAttentionPolicy::LiveSet {
   // The needed-th smallest of the electorate's expiries: at any later time as many layers as needed
   // want it gone.
   double Expiry(Slot slot) {
+    if (expiries_.size() == 1) return LayerExpiry(state_.layer(electorate_.first), slot);
     for (uint32_t l = electorate_.first; l < electorate_.last; ++l) {
-      const LayerState& layer = state_.layer(l);
-      expiries_[l - electorate_.first] = parameters_.time_step * layer.last_reset[slot] +
-                                         layer.strength[slot] * policy_.log_threshold_;
+      expiries_[l - electorate_.first] = LayerExpiry(state_.layer(l), slot);
     }
     const auto needed = expiries_.begin() + (electorate_.needed - 1);
-    if (expiries_.size() > 1) std::nth_element(expiries_.begin(), needed, expiries_.end());
+    std::nth_element(expiries_.begin(), needed, expiries_.end());
     return *needed;
+  }
+
+  double LayerExpiry(const LayerState& layer, Slot slot) const {
+    return parameters_.time_step * layer.last_reset[slot] +
+           layer.strength[slot] * policy_.log_threshold_;
   }
 
   void MeetNewborns() {
@@ -130,7 +134,9 @@ class SparseAttentionPolicy::LiveSet {
   void Search(const double& horizon, Visit visit) {
     bounds_.Search(horizon, [&](Slot slot) {
       const Position position = positions_[slot];
-      if (policy_.AlwaysKept(position)) return ExpiryIndex::kNever;  // its bound was not known
+      if (bounds_.bound(slot) == ExpiryIndex::kUnknown && policy_.AlwaysKept(position)) {
+        return ExpiryIndex::kNever;
+      }
       if (position >= recent_from_) return bounds_.bound(slot);
       const double expiry = Expiry(slot);
       visit(Candidate{expiry, position, slot});
@@ -152,16 +158,15 @@ class SparseAttentionPolicy::LiveSet {
   // The `count` unprotected tokens that expire first, `taken` (by rising position) left out; fewer
   // when there are not so many.
   std::vector<Candidate> NextToExpire(size_t count, const std::vector<Candidate>& taken) {
-    double horizon = std::numeric_limits<double>::max();
+    Candidate worst{.expiry = std::numeric_limits<double>::max()};  // of the best so far
     std::vector<Candidate> best;
-    Search(horizon, [&](const Candidate& candidate) {
-      if (candidate.expiry > horizon ||
-          std::binary_search(taken.begin(), taken.end(), candidate, ByPosition))
-        return;
+    Search(worst.expiry, [&](const Candidate& candidate) {
+      if (worst < candidate) return;
+      if (std::binary_search(taken.begin(), taken.end(), candidate, ByPosition)) return;
       best.push_back(candidate);
       if (best.size() < 2 * count) return;
       KeepSmallest(count, best);
-      horizon = best[count - 1].expiry;  // nth_element left the worst of the best there
+      worst = best[count - 1];  // where nth_element left it
     });
     KeepSmallest(count, best);
     return best;
@@ -187,7 +192,7 @@ SparseAttentionPolicy::SparseAttentionPolicy(const base::MemoryParameters& param
             parameters.vote_layers == base::VoteLayers::kAll ? layers : FirstHalf(layers);
         return Electorate{0, voters, std::max(1u, CeilFraction(parameters.vote_ratio, voters))};
       }()),
-      log_threshold_(std::log(1 / parameters.forget_threshold)),
+      log_threshold_(-std::log(parameters.forget_threshold)),  // 1 / theta may overflow
       pins_(Merged(parameters.pinned)) {}
 
 bool SparseAttentionPolicy::AlwaysKept(Position position) const {
