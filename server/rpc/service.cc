@@ -177,10 +177,10 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeInferenceService(scheduler::Scheduler* scheduler,
+std::shared_ptr<grpc::Service> MakeInferenceService(scheduler::Scheduler* scheduler,
                                                     std::shared_ptr<const text::TextModel> text, ServerFacts facts,
                                                     const base::Clock* clock) {
-  return std::make_unique<InferenceService>(scheduler, std::move(text), std::move(facts), clock);
+  return std::make_shared<InferenceService>(scheduler, std::move(text), std::move(facts), clock);
 }
 
 }  // namespace ebbinghaus::rpc

@@ -25,7 +25,7 @@ struct ServerFacts {
 };
 
 // Everything handed in must outlive the service, and the service the gRPC server it is registered with. Thread safe.
-std::unique_ptr<grpc::Service> MakeInferenceService(scheduler::Scheduler* scheduler,
+std::shared_ptr<grpc::Service> MakeInferenceService(scheduler::Scheduler* scheduler,
                                                     std::shared_ptr<const text::TextModel> text, ServerFacts facts,
                                                     const base::Clock* clock);
 

@@ -9,7 +9,6 @@
 #include "ebbinghaus/v1/inference.grpc.pb.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
-#include "grpcpp/impl/codegen/service_type.h"
 #include "server/metrics/metrics.h"
 #include "server/rpc/grpc_server.h"
 #include "server/rpc/request_conversion.h"
@@ -73,8 +72,10 @@ absl::Status Generate(v1::InferenceService::Stub& stub, const v1::GenerateReques
 
 absl::Status WarmUp(base::Engine* engine, std::shared_ptr<const text::TextModel> text, const base::Clock* clock) {
   metrics::Metrics metrics(clock);
-  scheduler::Scheduler scheduler({}, std::make_unique<BorrowedEngine>(engine), text, &metrics, clock);
-  std::unique_ptr<grpc::Service> service = MakeInferenceService(&scheduler, text, {}, clock);
+  scheduler::Options scheduler_options;
+  scheduler_options.log_requests = false;
+  scheduler::Scheduler scheduler(scheduler_options, std::make_unique<BorrowedEngine>(engine), text, &metrics, clock);
+  std::shared_ptr<grpc::Service> service = MakeInferenceService(&scheduler, text, {}, clock);
   GrpcServerOptions options;
   options.host = "";
   options.reflection = false;
