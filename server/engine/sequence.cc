@@ -236,7 +236,8 @@ std::vector<base::TokenWeights> Sequence::Weights() const {
   std::vector<base::TokenWeights> all;
   if (!state_) return all;
   for (uint32_t l = 0; l < cache_.layers(); ++l) {
-    base::TokenWeights weights{.layer = l};
+    base::TokenWeights weights;
+    weights.layer = l;
     weights.positions.resize(read_);
     std::iota(weights.positions.begin(), weights.positions.end(), 0);
     for (auto* values : {&weights.retention, &weights.strength, &weights.time}) values->resize(read_);

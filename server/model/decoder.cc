@@ -74,12 +74,11 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Load(const Checkpoint& checkpo
   const ModelConfig& config = checkpoint.config();
   auto decoder = std::unique_ptr<Decoder>(new Decoder(config, options));
   const WeightLoader loader(checkpoint, options);
-  EBB_ASSIGN_OR_RETURN(const std::vector<float> frequencies, RopeInverseFrequencies(config));
-  decoder->rope_ = Rope(frequencies, options.device);
+  decoder->rope_ = Rope(RopeInverseFrequencies(config), options.device);
   EBB_ASSIGN_OR_RETURN(decoder->embedding_, loader.Matrix("model.embed_tokens.weight", config.vocabulary, config.hidden));
 
   const int64_t q = config.query_heads * config.head_size, kv = config.kv_heads * config.head_size;
-  for (int64_t l = 0; l < config.layers; ++l) {
+  for (uint32_t l = 0; l < config.layers; ++l) {
     Layer& layer = decoder->layers_[l];
     const std::string prefix = absl::StrCat("model.layers.", l, ".");
     const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";

@@ -119,7 +119,8 @@ absl::Status Interpreter::Count(const Text& out) {
 
 absl::StatusOr<Interpreter::Flow> Interpreter::Execute(const Block& block, Text& out) {
   for (const auto& statement : block) {
-    absl::StatusOr<Flow> flow = Count(out).ok() ? Execute(*statement, out) : absl::StatusOr<Flow>(Count(out));
+    const absl::Status limits = Count(out);
+    const absl::StatusOr<Flow> flow = limits.ok() ? Execute(*statement, out) : absl::StatusOr<Flow>(limits);
     if (!flow.ok()) return AtLine(flow.status(), statement->line);
     if (*flow != Flow::kNext) return flow;
   }

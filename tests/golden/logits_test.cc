@@ -1,0 +1,107 @@
+// The forward pass of every architecture and format against the reference library's logits (tests/golden/models).
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "server/cache/kv_cache.h"
+#include "tests/golden/fixtures.h"
+
+namespace ebbinghaus::golden {
+namespace {
+
+constexpr char kModels[] = "tests/golden/models/";
+constexpr float kTolerance = 1e-4f;
+
+struct GoldenModel {
+  const char* checkpoint;
+  const char* expected;  // whose logits these must be
+};
+void PrintTo(const GoldenModel& model, std::ostream* out) { *out << model.checkpoint; }
+
+void ExpectNear(const at::Tensor& logits, int64_t row, const std::vector<float>& expected, const std::string& what) {
+  ASSERT_EQ(logits.size(1), static_cast<int64_t>(expected.size()));
+  const float* actual = logits.data_ptr<float>() + row * logits.size(1);
+  float worst = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const float error = std::abs(actual[i] - expected[i]);
+    worst = std::isnan(error) ? INFINITY : std::max(worst, error);
+  }
+  EXPECT_LE(worst, kTolerance) << what;
+}
+
+class Logits : public testing::TestWithParam<GoldenModel> {
+ protected:
+  Logits()
+      : model(std::string(kModels) + GetParam().checkpoint),
+        fixture(ReadJson(std::string(kModels) + "expected/" + GetParam().expected + ".json")),
+        tensors(std::string(kModels) + "expected/" + GetParam().expected + ".safetensors") {}
+
+  at::Tensor Forward(const std::vector<base::TokenId>& ids, size_t first, size_t count, cache::KvCache& cache, int64_t rows) {
+    return model.decoder
+        ->Forward(absl::MakeConstSpan(ids).subspan(first, count), static_cast<base::Position>(first), cache, nullptr, rows)
+        .value();
+  }
+
+  LoadedModel model;
+  nlohmann::json fixture;
+  Tensors tensors;
+};
+
+TEST_P(Logits, OfAWholePromptAreTheReferences) {
+  for (const auto& [length, ids] : fixture["prompts"].items()) {
+    cache::KvCache cache(&model.pool, model.decoder->config().layers);
+    const auto prompt = ids.get<std::vector<base::TokenId>>();
+    ExpectNear(Forward(prompt, 0, prompt.size(), cache, 1), 0, tensors.Row("prompt_" + length + ".last", 0), length);
+  }
+}
+
+TEST_P(Logits, OfEveryRowAreTheReferences) {
+  const auto prompt = fixture["prompts"]["33"].get<std::vector<base::TokenId>>();
+  cache::KvCache cache(&model.pool, model.decoder->config().layers);
+  const at::Tensor logits = Forward(prompt, 0, prompt.size(), cache, static_cast<int64_t>(prompt.size()));
+  for (size_t row = 0; row < prompt.size(); ++row) {
+    ExpectNear(logits, static_cast<int64_t>(row), tensors.Row("prompt_33.all", static_cast<int64_t>(row)), std::to_string(row));
+  }
+}
+
+TEST_P(Logits, StepByStepAndInChunksAreThoseOfTheWholePrompt) {
+  const auto prompt = fixture["prompts"]["200"].get<std::vector<base::TokenId>>();
+  for (size_t chunk : {1, 3, 16, 64}) {
+    cache::KvCache cache(&model.pool, model.decoder->config().layers);
+    at::Tensor logits;
+    for (size_t first = 0; first < prompt.size(); first += chunk) {
+      logits = Forward(prompt, first, std::min(chunk, prompt.size() - first), cache, 1);
+    }
+    ExpectNear(logits, 0, tensors.Row("prompt_200.last", 0), std::to_string(chunk));
+  }
+}
+
+TEST_P(Logits, OfAGreedyContinuationAreTheReferences) {
+  auto ids = fixture["prompts"]["7"].get<std::vector<base::TokenId>>();
+  const auto greedy = fixture["greedy"]["ids"].get<std::vector<base::TokenId>>();
+  cache::KvCache cache(&model.pool, model.decoder->config().layers);
+  at::Tensor logits = Forward(ids, 0, ids.size(), cache, 1);
+  for (size_t step = 0; step < greedy.size(); ++step) {
+    ExpectNear(logits, 0, tensors.Row("greedy.logits", static_cast<int64_t>(step)), std::to_string(step));
+    ids.push_back(greedy[step]);
+    logits = Forward(ids, ids.size() - 1, 1, cache, 1);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryCheckpoint, Logits,
+                         testing::Values(GoldenModel{"qwen2", "qwen2"}, GoldenModel{"qwen2-sharded", "qwen2"},
+                                         GoldenModel{"qwen2-bf16", "qwen2-bf16"}, GoldenModel{"llama", "llama"},
+                                         GoldenModel{"llama-f16", "llama-f16"}, GoldenModel{"llama-gqa", "llama-gqa"},
+                                         GoldenModel{"mistral", "mistral"}, GoldenModel{"qwen3", "qwen3"},
+                                         GoldenModel{"llama-f32.gguf", "llama"},
+                                         GoldenModel{"llama-gqa-q8_0.gguf", "llama-gqa-q8_0.gguf"},
+                                         GoldenModel{"qwen2-f16.gguf", "qwen2-f16.gguf"}),
+                         [](const auto& info) {
+                           std::string name = info.param.checkpoint;
+                           for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace ebbinghaus::golden
