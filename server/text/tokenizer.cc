@@ -14,6 +14,9 @@ namespace {
 
 using base::TokenId;
 
+constexpr size_t kMaxAddedTokenBytes = 4096;  // keeps looking for them linear
+constexpr size_t kMaxAddedTokensBytes = size_t{4} << 20;
+
 // GPT-2's alphabet: printable bytes of Latin-1 stand for themselves, the other bytes, in their
 // order, for the characters from U+0100 on. By code point: the byte, or -1.
 std::array<int16_t, 0x144> MakeByteAlphabet() {
@@ -46,6 +49,11 @@ std::string PieceOf(const DecoderRules& rules, const std::string& spelled) {
     if (const auto byte = FallbackByte(piece)) return std::string(1, *byte);
   }
   return piece;
+}
+
+// What an added token is looked for as.
+std::string PatternOf(const Normalizer& normalizer, const AddedToken& token) {
+  return token.normalized ? normalizer.Run(token.content) : token.content;
 }
 
 class BpeTokenizer final : public Tokenizer {
@@ -96,7 +104,7 @@ BpeTokenizer::BpeTokenizer(TokenizerDefinition definition)
   }
   for (const AddedToken& token : definition.added) {
     special_[token.id] = token.special;
-    const std::string pattern = token.normalized ? normalizer_.Run(token.content) : token.content;
+    const std::string pattern = PatternOf(normalizer_, token);
     (token.normalized ? normalized_added_ : raw_added_).Add(token, pattern);
     // Added tokens are found in the text, so they are spelled plainly, not in the byte alphabet.
     // (The reference decodes them through that alphabet all the same, where they happen to fit.)
@@ -167,7 +175,18 @@ std::string Tokenizer::Decode(absl::Span<const TokenId> ids, bool skip_special) 
   return text += decoder.Finish();
 }
 
-std::shared_ptr<const Tokenizer> MakeTokenizer(TokenizerDefinition definition) {
+absl::StatusOr<std::shared_ptr<const Tokenizer>> MakeTokenizer(TokenizerDefinition definition) {
+  size_t bytes = 0;
+  for (const AddedToken& token : definition.added) {
+    const size_t size = token.content.size() > kMaxAddedTokenBytes
+                            ? token.content.size()
+                            : PatternOf(definition.normalizer, token).size();
+    bytes += size;
+    if (size > kMaxAddedTokenBytes || bytes > kMaxAddedTokensBytes) {
+      return absl::InvalidArgumentError(
+          "an added token is longer than 4,096 bytes, or all together than 4 MiB");
+    }
+  }
   return std::make_shared<const BpeTokenizer>(std::move(definition));
 }
 

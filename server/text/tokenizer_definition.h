@@ -41,7 +41,9 @@ struct TokenizerDefinition {
 };
 
 // Requires: ids in range, tokens.size() == matchable.size().
-std::shared_ptr<const Tokenizer> MakeTokenizer(TokenizerDefinition definition);
+// Errors: InvalidArgument when the added tokens are so long that looking for them would cost too
+// much.
+absl::StatusOr<std::shared_ptr<const Tokenizer>> MakeTokenizer(TokenizerDefinition definition);
 
 // Bytes of a token spelled in GPT-2's alphabet of 256 printable characters; nullopt when a
 // character is not in it.

@@ -96,8 +96,6 @@ absl::Status FillTokens(const GgufVocabulary& v, TokenizerDefinition& definition
     const bool special = type == kControl || type == kUnknown;
     if (special || type == kUnused) definition.matchable[id] = false;
     if (!special && type != kUserDefined) continue;
-    if (v.tokens[id].size() > kMaxTokenBytes)
-      return Malformed("tokens", "an added token longer than 1,024 bytes");
     AddedToken token{.id = id, .content = v.tokens[id]};
     token.special = special;
     definition.added.push_back(std::move(token));

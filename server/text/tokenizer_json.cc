@@ -12,9 +12,8 @@ namespace {
 
 using base::TokenId;
 
-constexpr size_t kMaxJsonBytes = size_t{1} << 28;
+constexpr size_t kMaxJsonBytes = size_t{1} << 26;  // twice the largest known
 constexpr int kMaxDepth = 64;
-constexpr size_t kMaxAddedTokenBytes = 4096;  // keeps looking for them linear
 
 // Checked before parsing, since a parser may recurse.
 bool IsTooDeep(std::string_view json) {
@@ -84,8 +83,8 @@ absl::StatusOr<AddedToken> ParseAddedToken(const Json& json) {
   constexpr std::string_view kWhere = "added_tokens";
   AddedToken token;
   EBB_ASSIGN_OR_RETURN(token.content, StringField(json, "content", kWhere));
-  if (token.content.empty() || token.content.size() > kMaxAddedTokenBytes) {
-    return Malformed(kWhere, "a content that is empty or longer than 4,096 bytes");
+  if (token.content.empty()) {
+    return Malformed(kWhere, "an empty content");
   }
   const Json* id = Field(json, "id");
   if (id == nullptr || !id->is_number_unsigned() ||
@@ -222,7 +221,7 @@ absl::Status ReadModel(const Json& root, TokenizerDefinition& definition) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::FromJson(std::string_view json) {
-  if (json.size() > kMaxJsonBytes) return Malformed("file", "larger than 256 MiB");
+  if (json.size() > kMaxJsonBytes) return Malformed("file", "larger than 64 MiB");
   if (IsTooDeep(json)) return Malformed("file", "nested more than 64 levels deep");
   const Json root = Json::parse(json.begin(), json.end(), nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return Malformed("file", "no JSON object");

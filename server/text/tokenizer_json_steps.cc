@@ -10,6 +10,7 @@ namespace ebbinghaus::text {
 namespace {
 
 constexpr size_t kMaxSteps = 64;
+constexpr size_t kMaxInsertedBytes = 256;  // what a step may put into a text at one place
 
 absl::Status UnsupportedStep(std::string_view kind, std::string_view type, std::string_view known) {
   return absl::InvalidArgumentError(Concat({"tokenizer.json: the ", kind, " ", Quoted(type),
@@ -40,6 +41,15 @@ absl::StatusOr<std::vector<const Json*>> StepsOf(const Json* json, const char* l
   return steps;
 }
 
+// A text that a step puts in.
+absl::StatusOr<std::string> InsertedField(const Json& step, const char* key,
+                                          std::string_view where) {
+  EBB_ASSIGN_OR_RETURN(std::string text, StringField(step, key, where));
+  if (text.size() > kMaxInsertedBytes)
+    return Malformed(where, Concat({key, " is longer than 256 bytes"}));
+  return text;
+}
+
 // {"String": s} stands for itself, {"Regex": r} for an expression.
 absl::StatusOr<std::variant<std::string, Regex>> ParsePattern(const Json& step,
                                                               std::string_view where) {
@@ -68,7 +78,7 @@ absl::StatusOr<SplitBehavior> ParseBehavior(const Json& step, std::string_view w
 
 absl::StatusOr<MetaspaceStep> ParseMetaspace(const Json& step, std::string_view where) {
   MetaspaceStep result;
-  EBB_ASSIGN_OR_RETURN(result.replacement, StringField(step, "replacement", where));
+  EBB_ASSIGN_OR_RETURN(result.replacement, InsertedField(step, "replacement", where));
   if (result.replacement.empty()) return Malformed(where, "an empty replacement");
   EBB_ASSIGN_OR_RETURN(result.split, BoolField(step, "split", true, where));
   // Files of before 2024 have add_prefix_space alone.
@@ -141,7 +151,7 @@ absl::Status AddDecoderStep(const Json& step, bool& fused, DecoderRules& rules) 
     fused = true;
   } else if (type == "Replace") {
     EBB_ASSIGN_OR_RETURN(auto pattern, ParsePattern(step, kWhere));
-    EBB_ASSIGN_OR_RETURN(std::string content, StringField(step, "content", kWhere));
+    EBB_ASSIGN_OR_RETURN(std::string content, InsertedField(step, "content", kWhere));
     auto* from = std::get_if<std::string>(&pattern);
     if (from == nullptr || fused || rules.byte_fallback) {
       return Malformed(kWhere,
@@ -252,12 +262,12 @@ absl::StatusOr<std::vector<NormalizerStep>> ParseNormalizer(const Json* json) {
     } else if (type == "NFKD") {
       result.emplace_back(NormalizationForm::kNfkd);
     } else if (type == "Prepend") {
-      EBB_ASSIGN_OR_RETURN(std::string prefix, StringField(*step, "prepend", kWhere));
+      EBB_ASSIGN_OR_RETURN(std::string prefix, InsertedField(*step, "prepend", kWhere));
       result.emplace_back(PrependNormalizer{std::move(prefix)});
     } else if (type == "Replace") {
       ReplaceNormalizer replace;
       EBB_ASSIGN_OR_RETURN(replace.pattern, ParsePattern(*step, kWhere));
-      EBB_ASSIGN_OR_RETURN(replace.content, StringField(*step, "content", kWhere));
+      EBB_ASSIGN_OR_RETURN(replace.content, InsertedField(*step, "content", kWhere));
       result.emplace_back(std::move(replace));
     } else {
       return UnsupportedStep("normalizer", type,

@@ -68,6 +68,11 @@ TEST(Regex, GivesUpOnCatastrophicBacktracking) {
   EXPECT_EQ(Matches("(a+)+b", std::string(40, 'a')), Strings{});
 }
 
+TEST(Regex, GoesOnWithoutTheJustInTimeCompilerWhenItsStackEnds) {
+  const std::string run(50000, 'a');
+  EXPECT_EQ(Matches("(?:a|bc)+d?", run + " bc"), (Strings{run, "bc"}));
+}
+
 TEST(Regex, ManagesLongRunsOfSpaces) {
   const std::string pattern = R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
   const std::string run(1 << 20, ' ');

@@ -289,6 +289,23 @@ TEST(FromJson, RefusesMergesThatLeadNowhere) {
               HasSubstr("<none>"));
 }
 
+TEST(FromJson, RefusesTextsThatBlowUp) {
+  const std::string huge(5000, 'x');
+  EXPECT_THAT(RefusalOf("qwen2", [&](Json& d) { d["added_tokens"][0]["content"] = huge; }),
+              HasSubstr("4,096"));
+  EXPECT_THAT(
+      RefusalOf("llama2", [&](Json& d) { d["normalizer"]["normalizers"][0]["prepend"] = huge; }),
+      HasSubstr("prepend"));
+  // Short by itself, long once it is normalized.
+  EXPECT_THAT(RefusalOf("llama2",
+                        [&](Json& d) {
+                          d["normalizer"]["normalizers"][1]["content"] = huge.substr(0, 256);
+                          d["added_tokens"][3]["content"] = std::string(100, ' ');
+                          d["added_tokens"][3]["normalized"] = true;
+                        }),
+              HasSubstr("4,096"));
+}
+
 TEST(FromJson, RefusesWhatIsNoTokenizer) {
   Refusal("");
   Refusal("nonsense");
