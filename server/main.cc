@@ -125,6 +125,7 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
   if (absl::Status status = rpc::WarmUp(model->engine.get(), model->text, &clock); !status.ok()) return Fail(status);
 
   metrics::Metrics metrics(&clock);
+  metrics.SetBuildInfo(rpc::Version());
   scheduler::Scheduler scheduler(SchedulerOptions(c), std::move(model->engine), model->text, &metrics, &clock);
   auto service = rpc::MakeInferenceService(&scheduler, model->text,
                                            {rpc::Version(), c.default_mode, c.default_preset, threads}, &clock);

@@ -1,14 +1,19 @@
 #include "server/rpc/grpc_server.h"
 
+#include <algorithm>
 #include <chrono>
 #include <mutex>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
 #include "grpc/support/log.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/impl/server_builder_option.h"
+#include "grpcpp/impl/server_builder_plugin.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "server/scheduler/log.h"
@@ -22,17 +27,31 @@ void LogGrpc(gpr_log_func_args* args) {
   scheduler::LogWarning("grpc", {{"message", std::string(args->message)}});
 }
 
-// These are the process's, not the builder's: they must be chosen once, before the first server.
-void SetUpProcess(bool reflection) {
-  static std::once_flag always, with_reflection;
-  std::call_once(always, [] {
+// These are the process's, not the builder's.
+void SetUpProcess() {
+  static std::once_flag once;
+  std::call_once(once, [] {
     gpr_set_log_function(LogGrpc);
     grpc::EnableDefaultHealthCheckService(true);
   });
-  if (reflection) {
-    std::call_once(with_reflection, [] { grpc::reflection::InitProtoReflectionServerBuilderPlugin(); });
-  }
 }
+
+// Linking the reflection library makes every server offer it; here each server has it or not.
+class ReflectionOption final : public grpc::ServerBuilderOption {
+ public:
+  explicit ReflectionOption(bool on) : on_(on) {}
+
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    using grpc::reflection::ProtoServerReflectionPlugin;
+    auto is_reflection = [](const auto& p) { return dynamic_cast<ProtoServerReflectionPlugin*>(p.get()) != nullptr; };
+    plugins->erase(std::remove_if(plugins->begin(), plugins->end(), is_reflection), plugins->end());
+    if (on_) plugins->push_back(std::make_unique<ProtoServerReflectionPlugin>());
+  }
+
+ private:
+  const bool on_;
+};
 
 void SetConnectionOptions(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(options.max_receive_bytes);
@@ -52,9 +71,10 @@ void SetConnectionOptions(const GrpcServerOptions& options, grpc::ServerBuilder&
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOptions& options,
                                                               grpc::Service* service) {
-  SetUpProcess(options.reflection);
+  SetUpProcess();
   grpc::ServerBuilder builder;
   SetConnectionOptions(options, builder);
+  builder.SetOption(std::make_unique<ReflectionOption>(options.reflection));
   int port = 0;
   const std::string address = absl::StrCat(options.host, ":", options.port);
   if (!options.host.empty()) builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);

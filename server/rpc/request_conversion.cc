@@ -19,7 +19,7 @@ void AddUnknownEnum(const std::string& field, int number, base::Violations& viol
   for (int i = 0; i < descriptor->value_count(); ++i) {
     absl::StrAppend(&names, i ? ", " : "", descriptor->value(i)->name());
   }
-  violations.Add(field, absl::StrCat("unknown number ", number, "; one of ", names));
+  violations.Add(field, absl::StrCat("unknown number ", number, ", must be one of ", names));
 }
 
 // The proto's optional enum field as an optional of ours; UNSPECIFIED is the same as unset.
