@@ -17,7 +17,7 @@
 namespace ebbinghaus::rpc {
 namespace {
 
-constexpr uint32_t kNewTokens = 12;
+constexpr uint32_t kNewTokens = 4;
 constexpr uint32_t kPromptTokens = 48;
 
 // Lends an engine to a scheduler that wants to own one.
@@ -82,11 +82,10 @@ absl::Status WarmUp(base::Engine* engine, std::shared_ptr<const text::TextModel>
   absl::StatusOr<std::unique_ptr<GrpcServer>> server = GrpcServer::Start(options, service.get());
   if (!server.ok()) return server.status();
   std::unique_ptr<v1::InferenceService::Stub> stub = v1::InferenceService::NewStub((*server)->InProcessChannel());
-  for (bool sampled : {false, true}) {
-    for (base::GenerationMode mode : base::kAllModes) {
-      absl::Status status = Generate(*stub, MakeRequest(engine->model(), mode, sampled));
-      if (!status.ok()) return status;
-    }
+  std::vector<v1::GenerateRequest> requests = {MakeRequest(engine->model(), base::GenerationMode::kBaseline, false)};
+  for (base::GenerationMode mode : base::kAllModes) requests.push_back(MakeRequest(engine->model(), mode, true));
+  for (const v1::GenerateRequest& request : requests) {
+    if (absl::Status status = Generate(*stub, request); !status.ok()) return status;
   }
   return absl::OkStatus();
 }

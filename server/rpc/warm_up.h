@@ -10,7 +10,7 @@
 
 namespace ebbinghaus::rpc {
 
-// Generates a little in every mode, greedy and sampled, along the whole path: gRPC (in process), admission, scheduler,
+// Generates a few tokens, greedy and sampled, in every mode, along the whole path: gRPC (in process), admission, scheduler,
 // engine, decoding. Page faults, lazily built tables and libraries' caches are then behind us, so that the first
 // client's answer is as fast as the tenth's. Scheduler, metrics and server are scratch ones: nothing is counted.
 // Requires: nothing else uses the engine meanwhile.

@@ -1,0 +1,253 @@
+#include "server/rpc/service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "ebbinghaus/v1/inference.grpc.pb.h"
+#include "google/protobuf/text_format.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/client_context.h"
+#include "server/metrics/metrics.h"
+#include "server/rpc/event_conversion.h"
+#include "server/rpc/grpc_server.h"
+#include "server/rpc/warm_up.h"
+#include "tests/support/fake_engine.h"
+
+namespace ebbinghaus::rpc {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// The whole server but for its engine and its sockets.
+class ServiceTest : public testing::Test {
+ protected:
+  void Start(scheduler::Options options = {}) {
+    options.log_requests = false;
+    scheduler_ = std::make_unique<scheduler::Scheduler>(
+        options, std::make_unique<support::FakeEngine>(script_), text_, &metrics_, &clock_);
+    service_ = MakeInferenceService(scheduler_.get(), text_,
+                                    {"1.2.3", base::GenerationMode::kSoftDelete, memory::Preset::kChat, 3}, &clock_);
+    GrpcServerOptions server_options;
+    server_options.host = "";
+    auto server = GrpcServer::Start(server_options, service_.get());
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    stub_ = v1::InferenceService::NewStub(server_->InProcessChannel());
+  }
+
+  void TearDown() override {
+    server_.reset();
+    scheduler_.reset();
+    EXPECT_THAT(script_->broken_promises(), IsEmpty());
+    EXPECT_EQ(script_->sequences(), 0u);
+  }
+
+  static v1::GenerateRequest Parse(const std::string& text) {
+    v1::GenerateRequest request;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &request)) << text;
+    return request;
+  }
+
+  grpc::Status Generate(const std::string& request, std::vector<v1::GenerateResponse>* events = nullptr) {
+    grpc::ClientContext context;
+    auto stream = stub_->Generate(&context, Parse(request));
+    for (v1::GenerateResponse event; stream->Read(&event);) {
+      if (events != nullptr) events->push_back(event);
+    }
+    grpc::Status status = stream->Finish();
+    trailers_.clear();
+    for (const auto& [key, value] : context.GetServerTrailingMetadata()) {
+      trailers_[std::string(key.data(), key.size())] = std::string(value.data(), value.size());
+    }
+    return status;
+  }
+
+  const base::SteadyClock clock_;
+  metrics::Metrics metrics_{&clock_};
+  std::shared_ptr<support::EngineScript> script_ = std::make_shared<support::EngineScript>();
+  std::shared_ptr<text::TextModel> text_ = support::ByteTextModel();
+  std::unique_ptr<scheduler::Scheduler> scheduler_;
+  std::shared_ptr<grpc::Service> service_;
+  std::unique_ptr<GrpcServer> server_;
+  std::unique_ptr<v1::InferenceService::Stub> stub_;
+  std::map<std::string, std::string> trailers_;
+};
+
+TEST_F(ServiceTest, AStreamAndACompleteAnswerSayTheSame) {
+  Start();
+  std::vector<v1::GenerateResponse> events;
+  ASSERT_TRUE(Generate("text: 'abc' max_new_tokens: 5", &events).ok());
+  ASSERT_EQ(events.size(), 7u);
+  EXPECT_EQ(events[0].started().prompt_tokens(), 3u);
+  std::string text;
+  for (size_t i = 1; i < 6; ++i) text += events[i].token().text();
+  EXPECT_EQ(text, "abcde");
+  EXPECT_EQ(events[6].finished().finish_reason(), v1::FINISH_REASON_LENGTH);
+
+  grpc::ClientContext context;
+  v1::CompleteResponse complete;
+  ASSERT_TRUE(stub_->Complete(&context, Parse("text: 'abc' max_new_tokens: 5"), &complete).ok());
+  EXPECT_EQ(complete.text(), "abcde");
+  EXPECT_THAT(complete.token_ids().ids(), ElementsAre('a', 'b', 'c', 'd', 'e'));
+}
+
+TEST_F(ServiceTest, ViolationsOfConversionAndAdmissionArriveTogether) {
+  Start();
+  grpc::Status status = Generate("generation_mode: 42 sampling { temperature: 3 } memory { pinned { begin: 1 } }");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), AllOf(HasSubstr("generation_mode: unknown number 42"), HasSubstr("temperature"),
+                                            HasSubstr("input"), HasSubstr("memory.pinned[0].end")));
+  EXPECT_THAT(status.error_details(), HasSubstr("google.rpc.BadRequest"));
+}
+
+TEST_F(ServiceTest, AnUnknownEnumNumberAloneIsRefused) {
+  Start();
+  EXPECT_EQ(Generate("text: 'x' generation_mode: 42").error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(ServiceTest, AFullQueueSaysWhenToComeBack) {
+  std::atomic<bool> go_on = false;
+  script_->token = [&go_on](const base::SequenceSpec&, uint32_t) -> base::TokenId {
+    while (!go_on) std::this_thread::yield();
+    return 'x';
+  };
+  scheduler::Options options;
+  options.max_batch = options.max_queue = 1;
+  Start(options);
+  const auto call = [this] {
+    grpc::ClientContext context;
+    v1::CompleteResponse response;
+    EXPECT_TRUE(stub_->Complete(&context, Parse("text: 'x' max_new_tokens: 2"), &response).ok());
+  };
+  std::thread running(call);
+  while (scheduler_->status().running < 1) std::this_thread::yield();
+  std::thread waiting(call);
+  while (scheduler_->status().queued < 1) std::this_thread::yield();
+  grpc::Status status = Generate("text: 'abc'");
+  go_on = true;
+  running.join();
+  waiting.join();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << status.error_message();
+  EXPECT_THAT(status.error_details(), HasSubstr("google.rpc.RetryInfo"));
+  EXPECT_EQ(trailers_["grpc-retry-pushback-ms"], "1000");
+}
+
+TEST_F(ServiceTest, ADrainingServerIsUnavailableButStillAnswersQuestions) {
+  Start();
+  scheduler_->Drain();
+  grpc::Status status = Generate("text: 'abc'");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(status.error_details(), IsEmpty());
+  grpc::ClientContext context;
+  v1::GetServerStatusResponse response;
+  ASSERT_TRUE(stub_->GetServerStatus(&context, {}, &response).ok());
+  EXPECT_NE(response.state(), "serving");
+  EXPECT_EQ(response.version(), "1.2.3");
+  EXPECT_EQ(response.default_mode(), v1::GENERATION_MODE_SOFT_DELETE);
+  EXPECT_EQ(response.default_preset(), v1::MEMORY_PRESET_CHAT);
+  EXPECT_EQ(response.threads(), 3u);
+}
+
+TEST_F(ServiceTest, ABrokenSequenceEndsItsOwnCallOnly) {
+  script_->decorate = [](const base::SequenceSpec& spec, uint32_t index, base::StepOutcome& outcome) {
+    if (spec.prompt.size() == 3 && index == 2) outcome.status = absl::InternalError("numbers went wrong");
+  };
+  Start();
+  grpc::Status other;
+  std::thread beside([&] { other = Generate("text: 'fine' max_new_tokens: 50"); });
+  grpc::ClientContext context;
+  v1::CompleteResponse complete;
+  grpc::Status broken = stub_->Complete(&context, Parse("text: 'bad' max_new_tokens: 50"), &complete);
+  beside.join();
+  EXPECT_EQ(broken.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_TRUE(other.ok()) << other.error_message();
+}
+
+TEST_F(ServiceTest, ADeadlineOfTheCallEndsTheSequence) {
+  std::atomic<bool> late = false;
+  script_->token = [&late](const base::SequenceSpec&, uint32_t) -> base::TokenId {
+    while (!late) std::this_thread::yield();  // the first token is not there before the deadline has passed
+    return 'x';
+  };
+  Start();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(30));
+  v1::CompleteResponse complete;
+  grpc::Status status = stub_->Complete(&context, Parse("text: 'x' max_new_tokens: 900"), &complete);
+  late = true;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  scheduler_->Drain();  // TearDown finds no sequence left
+}
+
+TEST_F(ServiceTest, HugeAttentionTravelsInMessagesOfOneMebibyte) {
+  constexpr uint32_t kPositions = 400'000;
+  script_->decorate = [](const base::SequenceSpec&, uint32_t, base::StepOutcome& outcome) {
+    base::AttentionRow row;
+    row.layer = 1;
+    row.positions.assign(kPositions, 1u << 30);
+    row.weights.assign(kPositions, 0.5f);
+    outcome.token->attention = {row};
+  };
+  Start();
+  std::vector<v1::GenerateResponse> events;
+  ASSERT_TRUE(Generate("text: 'x' max_new_tokens: 3 return_attention_weights: true", &events).ok());
+  uint32_t positions = 0;
+  for (const v1::GenerateResponse& event : events) {
+    EXPECT_LE(event.ByteSizeLong(), kMaxMessageBytes);
+    for (const v1::AttentionRow& row : event.memory().attention()) positions += row.positions_size();
+  }
+  EXPECT_EQ(positions, 3 * kPositions);
+}
+
+TEST_F(ServiceTest, TokenizeSaysWhatIsMissing) {
+  Start();
+  v1::TokenizeResponse response;
+  v1::TokenizeRequest request;
+  {
+    grpc::ClientContext context;
+    EXPECT_EQ(stub_->Tokenize(&context, request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  }
+  request.mutable_chat();
+  {
+    grpc::ClientContext context;
+    EXPECT_EQ(stub_->Tokenize(&context, request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  }
+  request.mutable_chat()->add_messages()->set_role("user");
+  {
+    grpc::ClientContext context;
+    grpc::Status status = stub_->Tokenize(&context, request, &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION) << status.error_message();
+  }
+}
+
+TEST_F(ServiceTest, WarmUpLeavesNothingBehindAndReachesEveryMode) {
+  std::set<base::GenerationMode> modes;
+  script_->on_add = [&modes](const base::SequenceSpec& spec) {
+    modes.insert(spec.mode);
+    return absl::OkStatus();
+  };
+  support::FakeEngine engine(script_);
+  EXPECT_TRUE(WarmUp(&engine, text_, &clock_).ok());
+  EXPECT_EQ(modes.size(), 3u);
+  EXPECT_EQ(engine.kv_used_bytes(), 0u);
+}
+
+TEST_F(ServiceTest, AnEngineThatCannotGenerateFailsTheWarmUp) {
+  script_->decorate = [](const base::SequenceSpec&, uint32_t, base::StepOutcome& outcome) {
+    outcome.status = absl::InternalError("no such instruction");
+  };
+  support::FakeEngine engine(script_);
+  absl::Status status = WarmUp(&engine, text_, &clock_);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("warm-up"));
+}
+
+}  // namespace
+}  // namespace ebbinghaus::rpc
