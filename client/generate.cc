@@ -41,7 +41,7 @@ class Printer {
         "[request %s: %s, %s, seed %d, %d prompt tokens]\n", started.request_id(), started.model(),
         ShortName(started.mode()), started.seed(), started.prompt_tokens());
     if (started.has_memory())
-      console_.err << "[memory: " << started.memory().ShortDebugString() << "]\n";
+      console_.err << "[memory: " << FormatMemory(started.memory()) << "]\n";
     console_.err.flush();
   }
 

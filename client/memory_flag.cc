@@ -99,6 +99,28 @@ absl::Status ParseMemory(std::string_view text, v1::MemoryParameters& memory) {
   return absl::OkStatus();
 }
 
+std::string FormatMemory(const v1::MemoryParameters& memory) {
+  std::vector<const FieldDescriptor*> fields;
+  const google::protobuf::Reflection& reflection = *memory.GetReflection();
+  reflection.ListFields(memory, &fields);
+  std::vector<std::string> entries;
+  for (const FieldDescriptor* field : fields) {
+    if (field->is_repeated()) {
+      for (const v1::TokenRange& range : memory.pinned()) {
+        entries.push_back(absl::StrCat(field->name(), "=", range.begin(), "-", range.end()));
+      }
+    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
+      const int number = reflection.GetEnumValue(memory, field);
+      entries.push_back(absl::StrCat(field->name(), "=", ShortName(*field->enum_type(), number)));
+    } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {
+      entries.push_back(absl::StrCat(field->name(), "=", reflection.GetDouble(memory, field)));
+    } else {
+      entries.push_back(absl::StrCat(field->name(), "=", reflection.GetUInt32(memory, field)));
+    }
+  }
+  return absl::StrJoin(entries, ",");
+}
+
 absl::StatusOr<int> ParseEnum(const EnumDescriptor& type, std::string_view short_name) {
   std::vector<std::string> names;
   for (int i = 0; i < type.value_count(); ++i) {

@@ -17,6 +17,9 @@ namespace ebbinghaus::client {
 // what it takes.
 absl::Status ParseMemory(std::string_view text, v1::MemoryParameters& memory);
 
+// The fields that are set, in the form that ParseMemory reads.
+std::string FormatMemory(const v1::MemoryParameters& memory);
+
 // The number of the enum value with this short name: "per_layer" for FORGET_SCOPE_PER_LAYER.
 // Errors: InvalidArgument listing the names.
 absl::StatusOr<int> ParseEnum(const google::protobuf::EnumDescriptor& type,

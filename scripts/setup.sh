@@ -16,7 +16,7 @@ LIBRARIES=(
   libspdlog-dev prometheus-cpp-dev libcpp-httplib-dev nlohmann-json3-dev libpcre2-dev libicu-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-TOOLS=(ca-certificates curl git unzip util-linux python3 python3-pip python3-venv)
+TOOLS=(ca-certificates curl unzip python3 python3-pip python3-venv)
 ALL=(shellcheck clang-format bible-kjv-text anarchism)
 
 packages=("${BUILD[@]}" "${LIBRARIES[@]}" "${TOOLS[@]}")

@@ -12,14 +12,14 @@ SlotRemovalPlan PlanRemoval(absl::Span<const Slot> removed, Slot live) {
   SlotRemovalPlan plan{
       .live_before = live, .live_after = live - static_cast<Slot>(removed.size()), .moves = {}};
   // Two cursors walk towards each other: holes from the front, survivors from the back. `unpassed`
-  // counts the removed slots at or below the back cursor.
+  // counts the removed slots at or below the back cursor; the hole being filled is one of them, so
+  // it stays >= 1.
   Slot source = live;
   size_t unpassed = removed.size();
   for (const Slot hole : removed) {
     if (hole >= plan.live_after) break;
     --source;
-    while (removed[unpassed - 1] ==
-           source) {  // `hole` itself lies below every source, so unpassed stays >= 1
+    while (removed[unpassed - 1] == source) {
       --unpassed;
       --source;
     }

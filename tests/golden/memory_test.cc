@@ -92,7 +92,7 @@ void ExpectWeights(const engine::Sequence& sequence, const json& layers) {
 
 class Memory : public testing::TestWithParam<std::string> {};
 
-void Run(const json& fixture, LoadedModel& model, uint32_t chunk) {
+void ExpectCase(const json& fixture, LoadedModel& model, uint32_t chunk) {
   const Tensors logits(kLogits);
   engine::Sequence sequence(SpecOf(fixture), model.decoder.get(), &model.pool);
   while (!sequence.prompt_read()) ASSERT_TRUE(sequence.ReadPrompt(chunk).ok());
@@ -132,7 +132,7 @@ TEST_P(Memory, EvictingEqualsTheIndependentMaskedRunForEveryChunking) {
   LoadedModel model("tests/golden/models/" + fixture["model"].get<std::string>());
   for (uint32_t chunk : {1000, 1, 7}) {
     SCOPED_TRACE(testing::Message() << "prompt in chunks of " << chunk);
-    Run(fixture, model, chunk);
+    ExpectCase(fixture, model, chunk);
   }
   EXPECT_EQ(model.pool.used_bytes(), 0u);  // I17: every page is back
 }

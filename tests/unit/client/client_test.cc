@@ -128,7 +128,8 @@ TEST(ClientTest, TokensReachTheTerminalBeforeTheCallEnds) {
   std::ostringstream err;
   Console console{in, out, err};
   Cancellation cancellation;
-  EXPECT_EQ(client::Run({"generate", "--prompt", "x", "--target", server.target()}, console, cancellation),
+  EXPECT_EQ(client::Run({"generate", "--prompt", "x", "--target", server.target()}, console,
+                        cancellation),
             0);
   EXPECT_TRUE(streamed);
   EXPECT_EQ(screen.str(), "first second\n");
@@ -179,7 +180,8 @@ TEST(ClientTest, AnInterruptCancelsTheCall) {
   std::ostream out(&screen);
   std::ostringstream err;
   Console console{in, out, err};
-  EXPECT_EQ(client::Run({"generate", "--prompt", "x", "--target", server.target()}, console, cancellation),
+  EXPECT_EQ(client::Run({"generate", "--prompt", "x", "--target", server.target()}, console,
+                        cancellation),
             130);
   EXPECT_THAT(err.str(), HasSubstr("CANCELLED"));
 }

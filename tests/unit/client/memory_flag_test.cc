@@ -38,6 +38,14 @@ TEST(MemoryFlagTest, EveryFieldOfTheProtoCanBeSet) {
   EXPECT_EQ(memory.pinned(1).begin(), 20u);
 }
 
+TEST(MemoryFlagTest, WhatIsFormattedCanBeParsedAgain) {
+  v1::MemoryParameters memory, again;
+  ASSERT_TRUE(ParseMemory(kEveryField, memory).ok());
+  ASSERT_TRUE(ParseMemory(FormatMemory(memory), again).ok()) << FormatMemory(memory);
+  EXPECT_EQ(again.SerializeAsString(), memory.SerializeAsString());
+  EXPECT_EQ(FormatMemory({}), "");
+}
+
 TEST(MemoryFlagTest, MistakesNameTheKeyAndWhatItTakes) {
   v1::MemoryParameters memory;
   const auto error = [&](const char* text) {

@@ -147,6 +147,13 @@ TEST(ExpiryIndexTest, TheSearchBeginsWhereTheLowestBoundIs) {
   EXPECT_LE(looked.size(), ExpiryIndex::kBlockSlots);
 }
 
+TEST(ExpiryIndexTest, ASlotThatFillsAHoleBringsItsBoundToItsNewBlock) {
+  ExpiryIndex index;
+  for (int i = 0; i < 200; ++i) index.Append(i < 199 ? 100 : 1);
+  index.Remove(base::PlanRemoval(std::vector<Slot>{5}, 200));
+  EXPECT_THAT(Found(index, 10), testing::ElementsAre(5));
+}
+
 TEST(ExpiryIndexTest, RemovingAllLeavesAnEmptyIndexThatGrowsAgain) {
   ExpiryIndex index;
   for (int i = 0; i < 130; ++i) index.Append(1);

@@ -193,10 +193,11 @@ TEST(RetentionStateTest, ManyRowsAtOnceMayCoverFewerTokensThanLive) {
 
 TEST(RetentionStateTest, RemovalKeepsEverySurvivorsNumbersTogether) {
   std::mt19937 random(5);
-  RetentionState state = Born(200, {}, 2);
+  RetentionState state(2, {});
+  for (Position p = 0; p < 200; ++p) state.Append(p, static_cast<Tick>(p));
   std::vector<float> mass(200);
   for (Position p = 0; p < 200; ++p) mass[p] = static_cast<float>(p);  // strength tells who it is
-  state.Observe(0, mass, 1, 9);
+  state.Observe(0, mass, 1, 300);
   while (state.layer(0).live() > 3) {
     std::vector<Slot> removed;
     for (Slot slot = 0; slot < state.layer(0).live(); ++slot) {
@@ -206,8 +207,8 @@ TEST(RetentionStateTest, RemovalKeepsEverySurvivorsNumbersTogether) {
     const LayerState& layer = state.layer(0);
     for (Slot slot = 0; slot < layer.live(); ++slot) {
       ASSERT_EQ(layer.strength[slot], 5 + static_cast<float>(layer.position[slot]));
-      ASSERT_EQ(layer.last_reset[slot], layer.position[slot] == 0 ? 0 : 9);
-      ASSERT_EQ(layer.born[slot], 0);
+      ASSERT_EQ(layer.last_reset[slot], layer.position[slot] == 0 ? 0 : 300);
+      ASSERT_EQ(layer.born[slot], static_cast<Tick>(layer.position[slot]));
     }
   }
   EXPECT_EQ(state.layer(1).live(), 200u) << "each layer has its own live set";

@@ -90,6 +90,16 @@ TEST(SparseAttentionPolicyTest, PresetsForgetAnIdleTokenWhenTheirNumbersSay) {
   }
 }
 
+TEST(SparseAttentionPolicyTest, ATokenExactlyAtTheThresholdStays) {
+  MemoryParameters p = Bare();
+  p.forget_threshold = std::exp(-1.0);
+  p.time_step = 0.5;
+  ASSERT_EQ(-std::log(p.forget_threshold), 1.0);
+  Memory memory(p, 2, 3);
+  EXPECT_THAT(memory.Forget(10), IsEmpty()) << "t = 5 = S";
+  EXPECT_THAT(memory.Forget(11), ElementsAre(0, 1, 2));
+}
+
 TEST(SparseAttentionPolicyTest, OneMassExpiryIsOnePlanPerLayer) {
   Memory memory(Bare(), 3, 1000);
   memory.Strengthen(0, 500, 5);
@@ -180,13 +190,13 @@ TEST(SparseAttentionPolicyTest, SinksTheRecentWindowAndPinsStay) {
   MemoryParameters p = Bare();
   p.sink_tokens = 3;
   p.recent_tokens = 5;
-  p.pinned = {{20, 22}, {8, 12}, {10, 15}};
+  p.pinned = {{20, 24}, {8, 12}, {10, 15}, {21, 22}};  // overlapping, and one in another
   for (const ForgetScope scope : {ForgetScope::kConsensus, ForgetScope::kPerLayer}) {
     p.scope = scope;
     Memory memory(p, 1, 40);
     memory.Forget(4000);
     EXPECT_THAT(memory.Live(0),
-                ElementsAre(0, 1, 2, 8, 9, 10, 11, 12, 13, 14, 20, 21, 35, 36, 37, 38, 39));
+                ElementsAre(0, 1, 2, 8, 9, 10, 11, 12, 13, 14, 20, 21, 22, 23, 35, 36, 37, 38, 39));
     // The window moves on with every newborn, and what drops out of it is forgotten at once.
     memory.state.Append(40, 4000);
     EXPECT_THAT(memory.Forget(4001), ElementsAre(35));
@@ -340,11 +350,25 @@ TEST(SparseAttentionPolicyTest, ADecisionThatIsNotCarriedOutIsMadeAgain) {
 TEST(SparseAttentionPolicyTest, AStateShownToAnotherPolicyIsJudgedByThatOnesParameters) {
   Memory memory(Bare(), 2, 20);
   EXPECT_THAT(memory.policy->Forget(memory.state, 100).forgotten, IsEmpty());
-  MemoryParameters fast = Bare();
-  fast.time_step = 1;
-  const auto other = MakePolicy(base::GenerationMode::kSparseAttention, fast, 2);
-  EXPECT_EQ(other->Forget(memory.state, 100).forgotten.size(), 20u);
-  EXPECT_THAT(memory.policy->Forget(memory.state, 100).forgotten, IsEmpty());
+  MemoryParameters hasty = Bare();
+  hasty.forget_threshold = 0.5;
+  const auto other = MakePolicy(base::GenerationMode::kSparseAttention, hasty, 2);
+  EXPECT_EQ(other->Forget(memory.state, 400).forgotten.size(), 20u);
+  EXPECT_THAT(memory.policy->Forget(memory.state, 400).forgotten, IsEmpty());
+}
+
+TEST(SparseAttentionPolicyTest, AgeCountsFromBirthAlsoAfterAReset) {
+  for (const ForgetScope scope : {ForgetScope::kConsensus, ForgetScope::kPerLayer}) {
+    MemoryParameters p = Bare();
+    p.scope = scope;
+    Memory memory(p, 1, 1);
+    memory.state.Append(1, 30);
+    memory.state.Observe(0, std::vector<float>{0.5f, 0.5f}, 1, 100);
+    EXPECT_THAT(memory.Forget(5000), ElementsAre(0, 1));
+    EXPECT_EQ(memory.last.forgotten[0].age_ticks, 5000);
+    EXPECT_EQ(memory.last.forgotten[1].age_ticks, 4970);
+    EXPECT_NEAR(memory.last.forgotten[1].retention, std::exp(-49.0 / 5.5), 1e-12);
+  }
 }
 
 TEST(SparseAttentionPolicyTest, ACopiedStateForgetsLikeItsOriginal) {

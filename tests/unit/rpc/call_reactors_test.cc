@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -13,6 +14,8 @@
 #include "ebbinghaus/v1/inference.grpc.pb.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
 #include "server/rpc/grpc_server.h"
 
 namespace ebbinghaus::rpc {
@@ -23,38 +26,40 @@ using testing::ElementsAre;
 
 constexpr auto kLimit = std::chrono::seconds(20);  // for failing, not for waiting
 
-// Hands each call the mailbox that the test prepared.
+// Hands each call the mailbox that the test prepared for its request_id: a call that was cancelled early may be served
+// late, and must not take what is another's.
 class FakeService final : public v1::InferenceService::CallbackService {
  public:
-  void Use(std::shared_ptr<Mailbox> mailbox) {
+  void Use(const std::string& request_id, std::shared_ptr<Mailbox> mailbox) {
     std::lock_guard lock(mutex_);
-    mailbox_ = std::move(mailbox);
+    mailboxes_[request_id] = std::move(mailbox);
   }
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext*,
-                                                           const v1::GenerateRequest*) override {
-    std::shared_ptr<Mailbox> mailbox = Current();
+                                                           const v1::GenerateRequest* request) override {
+    std::shared_ptr<Mailbox> mailbox = Find(*request);
     if (mailbox == nullptr) {
       return RejectStream<v1::GenerateResponse>({grpc::StatusCode::UNAVAILABLE, "no mailbox"});
     }
     return StreamEvents(mailbox);
   }
-  grpc::ServerUnaryReactor* Complete(grpc::CallbackServerContext* context, const v1::GenerateRequest*,
+  grpc::ServerUnaryReactor* Complete(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
                                      v1::CompleteResponse* response) override {
-    std::shared_ptr<Mailbox> mailbox = Current();
+    std::shared_ptr<Mailbox> mailbox = Find(*request);
     if (mailbox != nullptr) return CollectEvents(mailbox, response);
-    context->DefaultReactor()->Finish({grpc::StatusCode::UNAVAILABLE, "no mailbox"});
-    return context->DefaultReactor();
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();  // each call of it makes a new one
+    reactor->Finish({grpc::StatusCode::UNAVAILABLE, "no mailbox"});
+    return reactor;
   }
 
  private:
-  std::shared_ptr<Mailbox> Current() {
+  std::shared_ptr<Mailbox> Find(const v1::GenerateRequest& request) {
     std::lock_guard lock(mutex_);
-    return mailbox_;
+    return mailboxes_[request.request_id()];
   }
 
   std::mutex mutex_;
-  std::shared_ptr<Mailbox> mailbox_;
+  std::map<std::string, std::shared_ptr<Mailbox>> mailboxes_;
 };
 
 scheduler::Started Started() {
@@ -75,14 +80,14 @@ class CallReactorsTest : public testing::Test {
  protected:
   void SetUp() override {
     GrpcServerOptions options;
-    options.host = "";
     options.reflection = false;
     auto server = GrpcServer::Start(options, &service_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    stub_ = v1::InferenceService::NewStub(server_->InProcessChannel());
+    stub_ = v1::InferenceService::NewStub(grpc::CreateChannel(
+        "127.0.0.1:" + std::to_string(server_->port()), grpc::InsecureChannelCredentials()));
     mailbox_ = std::make_shared<Mailbox>(1024);
-    service_.Use(mailbox_);
+    service_.Use("", mailbox_);
     context_.set_deadline(std::chrono::system_clock::now() + kLimit);
   }
 
@@ -131,7 +136,7 @@ TEST_F(CallReactorsTest, AStatusEndsTheStream) {
 }
 
 TEST_F(CallReactorsTest, ARejectedCallEndsWithItsStatus) {
-  service_.Use(nullptr);
+  service_.Use("", nullptr);
   EXPECT_EQ(Generate()->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
 }
 
@@ -201,7 +206,9 @@ TEST_F(CallReactorsTest, CancellingAtAnyMomentLetsGoOfTheMailbox) {
   for (int round = 0; round < 300; ++round) {
     auto mailbox = std::make_shared<Mailbox>(1024);
     std::weak_ptr<Mailbox> watched = mailbox;
-    service_.Use(mailbox);
+    v1::GenerateRequest request;
+    request.set_request_id(std::to_string(round));
+    service_.Use(request.request_id(), mailbox);
     std::thread engine([mailbox = std::move(mailbox), round] {
       for (base::TokenId id = 0; id < 20 && !mailbox->cancelled(); ++id) {
         mailbox->Push(Token(id));
@@ -214,7 +221,7 @@ TEST_F(CallReactorsTest, CancellingAtAnyMomentLetsGoOfTheMailbox) {
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + kLimit);
       if (round % 2 == 0) {
-        auto stream = stub_->Generate(&context, {});
+        auto stream = stub_->Generate(&context, request);
         v1::GenerateResponse event;
         for (int i = 0; i < round % 5; ++i) stream->Read(&event);
         context.TryCancel();
@@ -222,12 +229,12 @@ TEST_F(CallReactorsTest, CancellingAtAnyMomentLetsGoOfTheMailbox) {
       } else {
         std::thread canceller([&context] { context.TryCancel(); });
         v1::CompleteResponse response;
-        stub_->Complete(&context, {}, &response);
+        stub_->Complete(&context, request, &response);
         canceller.join();
       }
     }
     engine.join();
-    service_.Use(nullptr);
+    service_.Use(request.request_id(), nullptr);
     WaitUntil([&watched] { return watched.expired(); });
   }
 }

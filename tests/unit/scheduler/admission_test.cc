@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <limits>
 #include <set>
 #include <string>
@@ -284,17 +285,67 @@ TEST_F(AdmissionTest, TheServersDefaultModeAndPresetHoldUnlessTheRequestSaysOthe
 }
 
 TEST_F(AdmissionTest, TheMemoryClockMustNotOverflow) {
-  GenerationRequest request = Good(std::string(500, 'x'));
+  model_.context_tokens = 3'000'000;
+  Reset();
+  GenerationRequest request = Good();
   request.generation_mode = GenerationMode::kSparseAttention;
   request.memory.emplace().prompt_observation = base::PromptObservation::kAll;
-  request.memory->prompt_ticks = (uint64_t{1} << 31) / 500 - 1;
-  request.max_new_tokens = 100;
+  request.memory->prompt_ticks = 1000;
+  request.input = TokenInput(2'147'483, 1);
+  request.max_new_tokens = 647;  // 2,147,483,000 + 647 is the largest int32
   EXPECT_THAT(FieldsOf(request), IsEmpty());
-  request.memory->prompt_ticks = UINT32_MAX;
-  EXPECT_THAT(FieldsOf(request), ::testing::Contains("memory.prompt_ticks"));
+  request.max_new_tokens = 648;
+  EXPECT_THAT(FieldsOf(request), ElementsAre("memory.prompt_ticks"));
   const std::string message(violations_.ToStatus().message());
   EXPECT_THAT(message, HasSubstr("2147483647"));
-  EXPECT_THAT(message, HasSubstr("text"));
+  EXPECT_THAT(message, HasSubstr("token_ids.ids"));
+  EXPECT_THAT(message, HasSubstr("max_new_tokens"));
+}
+
+// Messages as "role=content;"; refuses the role `robot` in words of its own, and `parrot` by quoting what it said.
+constexpr char kTemplate[] =
+    "{% for m in messages %}{% if m.role == 'robot' %}{{ raise_exception('no robots here') }}{% endif %}"
+    "{% if m.role == 'parrot' %}{{ raise_exception('heard: ' + m.content) }}{% endif %}"
+    "{% if m.role != 'silent' %}{{ m.role }}={{ m.content }};{% endif %}{% endfor %}";
+
+class ChatAdmissionTest : public AdmissionTest {
+ protected:
+  ChatAdmissionTest() {
+    auto parsed = text::ChatTemplate::Parse(kTemplate, {});
+    EXPECT_TRUE(parsed.ok()) << parsed.status();
+    text_->chat_template = *std::move(parsed);
+    Reset();
+  }
+  static GenerationRequest Say(ChatInput messages) {
+    GenerationRequest request;
+    request.input = std::move(messages);
+    return request;
+  }
+};
+
+TEST_F(ChatAdmissionTest, AChatIsRenderedWithTheModelsTemplate) {
+  const AdmittedRequest admitted = Admitted(Say({{"user", "hi"}, {"user", "ho"}}));
+  const auto& prompt = admitted.spec->prompt;
+  EXPECT_EQ(std::string(prompt.begin(), prompt.end()), "user=hi;user=ho;");
+}
+
+TEST_F(ChatAdmissionTest, BadChatsNameWhatIsWrong) {
+  EXPECT_THAT(FieldsOf(Say({})), ElementsAre("chat.messages"));
+  EXPECT_THAT(FieldsOf(Say({{"user", "hi"}, {"", "x"}, {"", "y"}})),
+              ElementsAre("chat.messages[1].role", "chat.messages[2].role"));
+  EXPECT_THAT(FieldsOf(Say({{"silent", "hi"}})), ElementsAre("chat.messages"));
+  EXPECT_THAT(FieldsOf(Say({{"user", std::string(995, 'x')}})), ElementsAre("chat.messages"));
+  EXPECT_THAT(violations_.all()[0].description, HasSubstr("999"));
+  EXPECT_THAT(FieldsOf(Say({{"user", std::string(20'000, 'x')}, {"user", std::string(20'000, 'x')}})),
+              ElementsAre("chat.messages"));
+  EXPECT_THAT(violations_.all()[0].description, HasSubstr("36000"));
+}
+
+TEST_F(ChatAdmissionTest, TheTemplatesOwnWordsArePassedOnUnlessTheyQuoteAMessage) {
+  EXPECT_THAT(FieldsOf(Say({{"robot", "SECRET"}})), ElementsAre("chat.messages"));
+  EXPECT_THAT(violations_.all()[0].description, HasSubstr("no robots here"));
+  EXPECT_THAT(FieldsOf(Say({{"parrot", "SECRET"}})), ElementsAre("chat.messages"));
+  EXPECT_THAT(violations_.all()[0].description, Not(HasSubstr("SECRET")));
 }
 
 TEST_F(AdmissionTest, AnUnsetSeedIsDrawnAndASetOneIsKept) {

@@ -1,0 +1,679 @@
+#include "server/scheduler/loop.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/text/unicode.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/fake_engine.h"
+#include "tests/support/stream_reader.h"
+
+namespace ebbinghaus::scheduler {
+namespace {
+
+using base::FinishReason;
+using base::GenerationMode;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using support::StreamReader;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+// Turns the loop by hand: no threads, and time moves only when a step says so.
+class LoopTest : public ::testing::Test {
+ protected:
+  LoopTest() {
+    ConfigureLog({LogFormat::kJson, LogLevel::kInfo, [this](std::string_view line) { log_.emplace_back(line); }});
+    script_->on_step = [this](const std::vector<base::StepItem>&) { clock_.Advance(milliseconds(10)); };
+  }
+  ~LoopTest() override {
+    Start();
+    for (int i = 0; i < 2; ++i) loop_->RunOneStep(clock_.Now());  // ends what a test left
+    EXPECT_EQ(script_->sequences(), 0u);
+    engine_.reset();
+    EXPECT_THAT(script_->broken_promises(), IsEmpty());
+    ConfigureLog({});
+  }
+
+  // Before the first Submit; `options_` and `limits_` are read here.
+  void Start() {
+    if (loop_) return;
+    engine_ = std::make_unique<support::FakeEngine>(script_);
+    AdmissionOptions admission;
+    admission.random = [this] { return ++random_; };
+    admission_.emplace(admission, engine_->model(), text_);
+    queue_.emplace(limits_, &metrics_);
+    loop_.emplace(options_, engine_.get(), text_.get(), &*queue_, &metrics_, &clock_);
+  }
+
+  std::shared_ptr<Mailbox> Submit(GenerationRequest request) {
+    Start();
+    request.arrival = clock_.Now();
+    base::Violations violations;
+    auto admitted = admission_->Admit(std::move(request), violations);
+    EXPECT_TRUE(admitted.has_value()) << violations.ToStatus();
+    if (!admitted) return nullptr;
+    auto mailbox = std::make_shared<Mailbox>(mailbox_bytes_, &clock_);
+    const auto refusal =
+        queue_->Push(std::make_unique<QueuedRequest>(QueuedRequest{*std::move(admitted), mailbox, clock_.Now()}));
+    EXPECT_FALSE(refusal.has_value()) << refusal->status;
+    return mailbox;
+  }
+
+  static GenerationRequest Ask(std::string text, std::optional<uint32_t> max_new_tokens = std::nullopt) {
+    GenerationRequest request;
+    request.input = std::move(text);
+    request.max_new_tokens = max_new_tokens;
+    return request;
+  }
+
+  Loop::Progress Step(std::optional<base::TimePoint> drain = std::nullopt) { return loop_->RunOneStep(drain); }
+  void RunUntilIdle() {
+    for (int i = 0; i < 10'000; ++i) {
+      if (Step().idle) return;
+    }
+    ADD_FAILURE() << "never idle";
+  }
+  StreamReader Run(GenerationRequest request) {
+    const auto mailbox = Submit(std::move(request));
+    RunUntilIdle();
+    return StreamReader().ReadAll(*mailbox);
+  }
+  void SayTokens(std::vector<base::TokenId> tokens) {  // then EOS for ever
+    script_->token = [tokens](const base::SequenceSpec&, uint32_t i) {
+      return i < tokens.size() ? tokens[i] : support::kEosToken;
+    };
+  }
+  void Say(const std::string& text) {
+    std::vector<base::TokenId> tokens;
+    for (const char c : text) tokens.push_back(static_cast<unsigned char>(c));
+    SayTokens(tokens);
+  }
+  bool Shows(const std::string& sample) { return metrics_.Serialize().find("\n" + sample + "\n") != std::string::npos; }
+
+  support::FakeClock clock_;
+  metrics::Metrics metrics_{&clock_};
+  std::shared_ptr<support::EngineScript> script_ = std::make_shared<support::EngineScript>();
+  std::shared_ptr<const text::TextModel> text_ = support::ByteTextModel();
+  LoopOptions options_{4, {16}, true, false};
+  QueueLimits limits_{4, 8, 100'000};
+  size_t mailbox_bytes_ = 1 << 20;
+  std::vector<std::string> log_;
+  uint64_t random_ = 0;
+  std::unique_ptr<support::FakeEngine> engine_;
+  std::optional<Admission> admission_;
+  std::optional<WaitingQueue> queue_;
+  std::optional<Loop> loop_;
+};
+
+// --- one stream ---
+
+TEST_F(LoopTest, AStreamIsStartedThenTokensThenFinished) {
+  const StreamReader stream = Run(Ask("hello", 5));
+  EXPECT_EQ(stream.order, "StttttF");
+  EXPECT_EQ(stream.text(), "abcde");
+  EXPECT_EQ(stream.started->model, "fake");
+  EXPECT_THAT(stream.started->spec->prompt, ElementsAre('h', 'e', 'l', 'l', 'o'));
+  EXPECT_EQ(stream.finished->reason, FinishReason::kLength);
+  EXPECT_EQ(stream.finished->prompt_tokens, 5u);
+  EXPECT_EQ(stream.finished->memory.total_tokens, 9u);  // the last token is not fed back
+  EXPECT_EQ(stream.tokens[2].raw, "c");
+}
+
+TEST_F(LoopTest, EosEndsWithAnEventOfItsOwnAndWithoutText) {
+  Say("hi");
+  const StreamReader stream = Run(Ask("x"));
+  EXPECT_EQ(stream.order, "StttF");
+  EXPECT_EQ(stream.tokens[2].token.id, support::kEosToken);
+  EXPECT_EQ(stream.tokens[2].text, "");
+  EXPECT_EQ(stream.tokens[2].raw, "<eos>");
+  EXPECT_EQ(stream.text(), "hi");
+  EXPECT_EQ(stream.finished->reason, FinishReason::kEos);
+}
+
+TEST_F(LoopTest, IgnoredEosIsATokenLikeAnyOther) {
+  Say("hi");
+  GenerationRequest request = Ask("x", 6);
+  request.ignore_eos = true;
+  const StreamReader stream = Run(request);
+  EXPECT_EQ(stream.finished->reason, FinishReason::kLength);
+  EXPECT_EQ(stream.tokens.size(), 6u);
+  EXPECT_EQ(stream.text(), "hi");
+}
+
+TEST_F(LoopTest, AStopTokenEndsAsStopWithoutAMatchedString) {
+  GenerationRequest request = Ask("x");
+  request.stop_token_ids = {'d'};
+  const StreamReader stream = Run(request);
+  EXPECT_EQ(stream.finished->reason, FinishReason::kStop);
+  EXPECT_EQ(stream.finished->matched_stop, "");
+  EXPECT_EQ(stream.tokens.size(), 4u);
+}
+
+TEST_F(LoopTest, AStopStringIsCutOutAcrossTokensAndEndsTheStream) {
+  Say("one two three");
+  GenerationRequest request = Ask("x");
+  request.stop = {"zzz", "o th"};
+  const StreamReader stream = Run(request);
+  EXPECT_EQ(stream.text(), "one tw");
+  EXPECT_EQ(stream.finished->reason, FinishReason::kStop);
+  EXPECT_EQ(stream.finished->matched_stop, "o th");
+  EXPECT_EQ(stream.tokens.size(), 10u);  // also those whose text was cut
+}
+
+TEST_F(LoopTest, AStopStringInTheMiddleOfATokenCutsItsText) {
+  SayTokens({'a', support::kLongToken});  // "wonderful"
+  GenerationRequest request = Ask("x");
+  request.stop = {"der"};
+  const StreamReader stream = Run(request);
+  EXPECT_EQ(stream.text(), "awon");
+  EXPECT_EQ(stream.tokens.back().raw, "wonderful");
+  EXPECT_EQ(stream.finished->reason, FinishReason::kStop);
+}
+
+TEST_F(LoopTest, AStopStringWinsOverTheLengthItEndsWith) {
+  GenerationRequest request = Ask("x", 3);
+  request.stop = {"bc"};
+  const StreamReader stream = Run(request);
+  EXPECT_EQ(stream.finished->reason, FinishReason::kStop);
+  EXPECT_EQ(stream.text(), "a");
+}
+
+TEST_F(LoopTest, TextHeldBackForAStopStringComesWithTheLastToken) {
+  GenerationRequest request = Ask("x", 4);
+  request.stop = {"cde"};
+  const StreamReader stream = Run(request);
+  EXPECT_EQ(stream.tokens[2].text, "");
+  EXPECT_EQ(stream.tokens[3].text, "cd");
+  EXPECT_EQ(stream.text(), "abcd");
+  EXPECT_EQ(stream.finished->reason, FinishReason::kLength);
+}
+
+TEST_F(LoopTest, BeforeMinNewTokensStopStringsAreNotLookedAt) {
+  Say("xx--yy--zz");
+  GenerationRequest request = Ask("x");
+  request.stop = {"--"};
+  request.min_new_tokens = 5;
+  const StreamReader stream = Run(request);
+  EXPECT_EQ(stream.text(), "xx--yy");
+  EXPECT_EQ(stream.finished->reason, FinishReason::kStop);
+}
+
+TEST_F(LoopTest, HalfACodePointIsNeverSentAndABrokenOneIsReplacedAtTheEnd) {
+  Say("a\xe2\x82\xac\xe2\x82");  // euro sign, then two thirds of one
+  const StreamReader stream = Run(Ask("x", 6));
+  for (const TokenEvent& event : stream.tokens) EXPECT_TRUE(text::IsValidUtf8(event.text));
+  EXPECT_EQ(stream.tokens[1].text + stream.tokens[2].text, "");
+  EXPECT_EQ(stream.tokens[3].text, "\xe2\x82\xac");
+  EXPECT_EQ(stream.tokens[5].text, "\xef\xbf\xbd");
+  EXPECT_EQ(stream.tokens[1].raw, "\xe2");
+}
+
+TEST_F(LoopTest, TokensBeyondTheTokenizerHaveNoText) {
+  SayTokens({'a', 70'000, 'b'});
+  const StreamReader stream = Run(Ask("x"));
+  EXPECT_EQ(stream.text(), "ab");
+  EXPECT_EQ(stream.tokens[1].raw, "");
+}
+
+TEST_F(LoopTest, SnapshotsComeAfterEveryNthTokenAndForgetEventsBeforeTheirToken) {
+  script_->decorate = [](const base::SequenceSpec&, uint32_t index, base::StepOutcome& outcome) {
+    if (index != 3) return;
+    base::ForgetEvent event;
+    event.step = index;
+    event.position = 1;
+    event.age_ticks = 40;
+    outcome.forgotten = {event};
+    outcome.token->live_tokens -= 1;
+  };
+  GenerationRequest request = Ask("hello", 6);
+  request.generation_mode = GenerationMode::kSparseAttention;
+  request.memory_every_n_tokens = 2;
+  request.return_forget_events = true;
+  const StreamReader stream = Run(request);
+  EXPECT_EQ(stream.order, "SttmtmtmttmF");
+  EXPECT_EQ(stream.memory[0].step, 1u);
+  EXPECT_EQ(stream.memory[0].snapshot->total_tokens, 6u);  // five of the prompt, one fed back
+  EXPECT_EQ(stream.memory[1].step, 3u);
+  EXPECT_EQ(stream.memory[1].forgotten.size(), 1u);
+  EXPECT_FALSE(stream.memory[1].snapshot.has_value());
+  EXPECT_EQ(stream.memory[3].step, 5u);
+  EXPECT_TRUE(Shows("ebbinghaus_token_age_at_forgetting_tokens_sum 40"));
+  EXPECT_TRUE(Shows("ebbinghaus_forgotten_tokens_total{mode=\"sparse_attention\"} 1"));
+}
+
+TEST_F(LoopTest, ForgetEventsAreNotSentUnlessAskedFor) {
+  script_->decorate = [](const base::SequenceSpec&, uint32_t, base::StepOutcome& outcome) {
+    outcome.forgotten.resize(1);
+  };
+  EXPECT_EQ(Run(Ask("hello", 3)).order, "StttF");
+}
+
+TEST_F(LoopTest, TokenWeightsComeLayerByLayerBeforeFinished) {
+  GenerationRequest request = Ask("hello", 2);
+  request.generation_mode = GenerationMode::kSoftDelete;
+  request.return_token_weights = true;
+  const StreamReader stream = Run(request);
+  EXPECT_EQ(stream.order, "SttmmmmF");
+  for (uint32_t l = 0; l < 4; ++l) {
+    ASSERT_EQ(stream.memory[l].token_weights.size(), 1u);
+    EXPECT_EQ(stream.memory[l].token_weights[0].layer, l);
+    EXPECT_EQ(stream.memory[l].step, 1u);
+  }
+}
+
+TEST_F(LoopTest, UsageTellsQueuePrefillAndDecodeApart) {
+  options_.max_batch = 1;
+  options_.plan.prompt_chunk_tokens = 4;
+  const auto first = Submit(Ask("x", 3));  // 3 steps
+  const auto second = Submit(Ask("0123456789", 5));
+  RunUntilIdle();
+  const StreamReader stream = StreamReader().ReadAll(*second);
+  EXPECT_EQ(stream.finished->queue, milliseconds(30));
+  EXPECT_EQ(stream.finished->prefill, milliseconds(30));  // 4 + 4 + 2 tokens
+  EXPECT_EQ(stream.finished->decode, milliseconds(40));
+  EXPECT_DOUBLE_EQ(stream.finished->tokens_per_second, 100);
+}
+
+TEST_F(LoopTest, OneTokenHasNoDecodeTimeAndNoRate) {
+  const StreamReader stream = Run(Ask("x", 1));
+  EXPECT_EQ(stream.finished->decode, base::Duration::zero());
+  EXPECT_EQ(stream.finished->tokens_per_second, 0);
+}
+
+// --- several streams ---
+
+TEST_F(LoopTest, EveryStepServesAllWhoDecodeAndOneChunkOfWhoReads) {
+  const auto a = Submit(Ask("a", 50)), b = Submit(Ask("b", 50));
+  Step();
+  Step();
+  Step();
+  const auto c = Submit(Ask(std::string(100, 'x'), 5));
+  const size_t before = script_->steps().size();
+  for (int i = 0; i < 3; ++i) Step();
+  const auto steps = script_->steps();
+  for (size_t i = before; i < steps.size(); ++i) {
+    ASSERT_EQ(steps[i].size(), 3u);
+    EXPECT_EQ(steps[i][0].prompt_tokens, 0u);
+    EXPECT_EQ(steps[i][1].prompt_tokens, 0u);
+    EXPECT_EQ(steps[i][2].prompt_tokens, 16u);
+  }
+}
+
+TEST_F(LoopTest, AtMostABatchRunsAndTheOthersWaitInOrder) {
+  options_.max_batch = 2;
+  std::vector<std::shared_ptr<Mailbox>> mailboxes;
+  for (int i = 0; i < 5; ++i) mailboxes.push_back(Submit(Ask("x", 3 + i)));
+  std::string finished;
+  std::vector<StreamReader> streams(5);
+  for (int i = 0; i < 40; ++i) {
+    Step();
+    EXPECT_LE(loop_->running_requests(), 2u);
+    for (int s = 0; s < 5; ++s) {
+      const bool ended = streams[s].ended();
+      streams[s].ReadAll(*mailboxes[s]);
+      if (!ended && streams[s].ended()) finished += std::to_string(s);
+    }
+  }
+  EXPECT_EQ(finished, "01234");
+}
+
+TEST_F(LoopTest, ALongPromptDoesNotKeepAShortOneWaiting) {
+  const auto longer = Submit(Ask(std::string(900, 'x'), 5));
+  const auto shorter = Submit(Ask("hi", 5));
+  StreamReader stream;
+  int steps = 0;
+  while (!stream.ended() && ++steps < 100) {
+    Step();
+    stream.ReadAll(*shorter);
+  }
+  EXPECT_LE(steps, 2 + 5);
+  RunUntilIdle();
+  EXPECT_EQ(StreamReader().ReadAll(*longer).finished->generated_tokens, 5u);
+}
+
+TEST_F(LoopTest, AFullMailboxPausesOnlyItsOwnSequence) {
+  mailbox_bytes_ = 5 * sizeof(Event);
+  const auto slow = Submit(Ask("x", 50));
+  mailbox_bytes_ = 1 << 20;
+  const auto quick = Submit(Ask("y", 50));
+  for (int i = 0; i < 80; ++i) Step();
+  EXPECT_EQ(StreamReader().ReadAll(*quick).tokens.size(), 50u);
+  EXPECT_TRUE(slow->full());
+  EXPECT_FALSE(Step().stepped);
+  EXPECT_FALSE(Step().idle);
+  EXPECT_EQ(script_->sequences(), 1u) << "it keeps its memory";
+  EXPECT_TRUE(Shows("ebbinghaus_stream_backpressure_total{action=\"paused\"} 1"));
+  StreamReader stream;
+  for (int i = 0; i < 80 && !stream.ended(); ++i) {
+    stream.ReadAll(*slow);
+    Step();
+  }
+  EXPECT_EQ(stream.tokens.size(), 50u);
+}
+
+TEST_F(LoopTest, WhoFindsNoKvMemoryWaitsUntilAnotherLeaves) {
+  script_->capacity_tokens = 100;
+  const auto a = Submit(Ask("x", 60)), b = Submit(Ask("y", 60)), c = Submit(Ask("z", 10));
+  Step();
+  EXPECT_EQ(script_->sequences(), 1u);
+  RunUntilIdle();
+  for (const auto& mailbox : {a, b, c}) {
+    EXPECT_EQ(StreamReader().ReadAll(*mailbox).finished->reason, FinishReason::kLength);
+  }
+}
+
+TEST_F(LoopTest, WhoCanNeverGetKvMemoryIsRefused) {
+  script_->capacity_tokens = 100;
+  const auto a = Submit(Ask("x", 500)), b = Submit(Ask("y", 5));
+  RunUntilIdle();
+  const StreamReader refused = StreamReader().ReadAll(*a);
+  EXPECT_EQ(refused.order, "X");
+  EXPECT_EQ(refused.status->code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(StreamReader().ReadAll(*b).finished->reason, FinishReason::kLength);
+  EXPECT_TRUE(Shows("ebbinghaus_requests_rejected_total{reason=\"kv_memory\"} 1"));
+}
+
+TEST_F(LoopTest, CancellingWhoWaitsForKvMemoryLetsTheNextOneStart) {
+  script_->capacity_tokens = 100;
+  const auto a = Submit(Ask("x", 80)), b = Submit(Ask("y", 60)), c = Submit(Ask("z", 10));
+  Step();
+  b->Cancel();
+  Step();
+  EXPECT_EQ(script_->sequences(), 2u);
+}
+
+// --- the ways a request is interrupted ---
+
+TEST_F(LoopTest, ACancelledRequestIsGoneByTheNextStepWhileItDecodes) {
+  const auto a = Submit(Ask("x", 50)), b = Submit(Ask("y", 50));
+  Step();
+  Step();
+  Step();
+  a->Cancel();
+  clock_.Advance(milliseconds(250));
+  Step();
+  EXPECT_EQ(script_->sequences(), 1u);
+  EXPECT_EQ(script_->steps().back().size(), 1u);
+  EXPECT_EQ(StreamReader().ReadAll(*a).status->code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(Shows("ebbinghaus_requests_total{code=\"CANCELLED\",mode=\"baseline\"} 1"));
+  EXPECT_TRUE(Shows("ebbinghaus_cancel_latency_seconds_sum 0.25"));
+}
+
+TEST_F(LoopTest, ACancelledRequestIsGoneByTheNextStepWhileItReadsItsPrompt) {
+  const auto a = Submit(Ask(std::string(500, 'x')));
+  Step();
+  a->Cancel();
+  EXPECT_TRUE(Step().idle);
+  EXPECT_EQ(script_->sequences(), 0u);
+  EXPECT_EQ(script_->steps().size(), 1u);
+}
+
+TEST_F(LoopTest, ACancelledRequestNeverStartsIfItWaits) {
+  options_.max_batch = 1;
+  const auto a = Submit(Ask("x", 50)), b = Submit(Ask("y", 50));
+  Step();
+  b->Cancel();
+  Step();
+  EXPECT_EQ(queue_->waiting().requests, 0u);
+  EXPECT_EQ(StreamReader().ReadAll(*b).order, "X");
+}
+
+TEST_F(LoopTest, ACancelledRequestIsGoneEvenWhilePaused) {
+  mailbox_bytes_ = 1;
+  const auto a = Submit(Ask("x", 50));
+  Step();
+  EXPECT_FALSE(Step().stepped);
+  a->Cancel();
+  EXPECT_TRUE(Step().idle);
+}
+
+TEST_F(LoopTest, ADeadlineEndsWhoRuns) {
+  GenerationRequest request = Ask("x", 50);
+  Start();
+  request.deadline = clock_.Now() + milliseconds(35);
+  const auto a = Submit(request);
+  RunUntilIdle();
+  const StreamReader stream = StreamReader().ReadAll(*a);
+  EXPECT_EQ(stream.order, "SttttX");
+  EXPECT_EQ(stream.status->code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(LoopTest, ADeadlineThatPassedInTheQueueMeansNoWorkIsStarted) {
+  options_.max_batch = 1;
+  const auto a = Submit(Ask("x", 8));
+  GenerationRequest request = Ask("y", 50);
+  request.deadline = clock_.Now() + milliseconds(35);
+  const auto b = Submit(request);
+  RunUntilIdle();
+  const StreamReader stream = StreamReader().ReadAll(*b);
+  EXPECT_EQ(stream.order, "X");
+  EXPECT_EQ(stream.status->code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(StreamReader().ReadAll(*a).tokens.size(), 8u);
+}
+
+TEST_F(LoopTest, WhileNobodyCanRunItAsksToBeWokenForTheNextDeadline) {
+  mailbox_bytes_ = 1;
+  options_.max_batch = 1;
+  Start();
+  GenerationRequest a = Ask("x", 50), b = Ask("y", 50);
+  a.deadline = clock_.Now() + seconds(5);
+  b.deadline = clock_.Now() + seconds(3);
+  const base::TimePoint drain = clock_.Now() + seconds(4);
+  const auto mailboxes = {Submit(a), Submit(b)};
+  Step();
+  EXPECT_EQ(Step().wake_at, b.deadline);
+  EXPECT_EQ(Step(clock_.Now() + seconds(2)).wake_at, clock_.Now() + seconds(2));
+  clock_.Advance(seconds(3));
+  EXPECT_EQ(Step(drain).wake_at, drain);
+  EXPECT_EQ(Step().wake_at, a.deadline);
+}
+
+TEST_F(LoopTest, AFailingSequenceEndsAloneAndItsErrorIsInternal) {
+  script_->decorate = [](const base::SequenceSpec& spec, uint32_t index, base::StepOutcome& outcome) {
+    if (spec.prompt[0] == 'x' && index == 2) outcome.status = absl::InvalidArgumentError("no finite logit");
+  };
+  const auto a = Submit(Ask("x", 6)), b = Submit(Ask("y", 6));
+  RunUntilIdle();
+  const StreamReader bad = StreamReader().ReadAll(*a);
+  EXPECT_EQ(bad.order, "SttX");
+  EXPECT_EQ(bad.status->code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(bad.status->message()), HasSubstr("no finite logit"));
+  EXPECT_EQ(StreamReader().ReadAll(*b).tokens.size(), 6u);
+  EXPECT_EQ(script_->sequences(), 0u);
+}
+
+TEST_F(LoopTest, AnEngineThatThrowsLosesTheSequencesOfThatStepAndServesOn) {
+  bool thrown = false;
+  script_->on_step = [&](const std::vector<base::StepItem>&) {
+    if (std::exchange(thrown, true)) return;
+    throw std::runtime_error("out of everything");
+  };
+  const auto a = Submit(Ask("x", 6));
+  const auto b = Submit(Ask(std::string(50, 'y'), 6));
+  Step();  // both want to read; only the first has its turn
+  EXPECT_EQ(StreamReader().ReadAll(*a).status->code(), absl::StatusCode::kInternal);
+  RunUntilIdle();
+  EXPECT_EQ(StreamReader().ReadAll(*b).tokens.size(), 6u);
+}
+
+TEST_F(LoopTest, StatisticsThatThrowEndTheirRequestOnly) {
+  int calls = 0;
+  script_->on_stats = [&] {
+    if (++calls == 1) throw std::out_of_range("stats");
+  };
+  GenerationRequest snapshots = Ask("x", 6);
+  snapshots.memory_every_n_tokens = 2;
+  const auto a = Submit(snapshots), b = Submit(Ask("y", 6));
+  RunUntilIdle();
+  EXPECT_EQ(StreamReader().ReadAll(*a).order, "SttX");
+  EXPECT_EQ(StreamReader().ReadAll(*b).tokens.size(), 6u);
+}
+
+TEST_F(LoopTest, AddingThatFailsOrThrowsEndsThatRequestOnly) {
+  script_->on_add = [](const base::SequenceSpec& spec) -> absl::Status {
+    if (spec.prompt[0] == 't') throw std::runtime_error("add");
+    return spec.prompt[0] == 'f' ? absl::InternalError("add") : absl::OkStatus();
+  };
+  const auto a = Submit(Ask("t", 3)), b = Submit(Ask("f", 3)), c = Submit(Ask("y", 3));
+  RunUntilIdle();
+  EXPECT_EQ(StreamReader().ReadAll(*a).status->code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(StreamReader().ReadAll(*b).status->code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(StreamReader().ReadAll(*c).tokens.size(), 3u);
+}
+
+TEST_F(LoopTest, AnEngineThatForgetsATokenIsAnInternalErrorNotAnEndlessLoop) {
+  script_->decorate = [](const base::SequenceSpec&, uint32_t index, base::StepOutcome& outcome) {
+    if (index == 1) outcome.token.reset();
+  };
+  EXPECT_EQ(Run(Ask("x", 5)).order, "StX");
+}
+
+// --- draining ---
+
+TEST_F(LoopTest, WhileDrainingHasTimeEverybodyFinishes) {
+  options_.max_batch = 1;
+  const auto a = Submit(Ask("x", 5)), b = Submit(Ask("y", 5));
+  const base::TimePoint deadline = clock_.Now() + seconds(60);
+  while (!Step(deadline).idle) {
+  }
+  EXPECT_EQ(StreamReader().ReadAll(*a).finished->reason, FinishReason::kLength);
+  EXPECT_EQ(StreamReader().ReadAll(*b).finished->reason, FinishReason::kLength);
+}
+
+TEST_F(LoopTest, WhenDrainingRunsOutOfTimeWhoDecodesKeepsItsTextAndWhoWaitsIsRefused) {
+  options_.max_batch = 3;
+  GenerationRequest decoding = Ask("x", 500);
+  decoding.stop = {"cdz"};
+  const auto a = Submit(decoding);
+  for (int i = 0; i < 3; ++i) Step();
+  mailbox_bytes_ = 2 * sizeof(Event);
+  const auto paused = Submit(Ask("p", 500));
+  mailbox_bytes_ = 1 << 20;
+  Step();
+  const auto reading = Submit(Ask(std::string(500, 'y'), 5)), waiting = Submit(Ask("z", 5));
+  Step();
+  clock_.Advance(seconds(1));
+  EXPECT_TRUE(Step(clock_.Now()).idle);
+
+  const StreamReader stream = StreamReader().ReadAll(*a);
+  EXPECT_EQ(stream.order, "SttttttF");
+  EXPECT_EQ(stream.text(), "abcdef") << "with what a stop string might have held back";
+  EXPECT_EQ(stream.finished->reason, FinishReason::kDraining);
+  const StreamReader slow = StreamReader().ReadAll(*paused);
+  EXPECT_EQ(slow.order, "SttF");
+  EXPECT_EQ(slow.finished->reason, FinishReason::kDraining);
+  const StreamReader read = StreamReader().ReadAll(*reading);
+  EXPECT_EQ(read.order, "SF");
+  EXPECT_EQ(read.finished->reason, FinishReason::kDraining);
+  EXPECT_EQ(read.finished->memory.total_tokens, 16u);
+  EXPECT_EQ(StreamReader().ReadAll(*waiting).status->code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(Shows("ebbinghaus_requests_finished_total{mode=\"baseline\",reason=\"draining\"} 3"));
+}
+
+TEST_F(LoopTest, HeldBackTextIsDeliveredByTheLastTokenOfADrain) {
+  GenerationRequest request = Ask("x", 500);
+  request.stop = {"cdez"};
+  const auto a = Submit(request);
+  for (int i = 0; i < 3; ++i) Step();
+  Step(clock_.Now());
+  const StreamReader stream = StreamReader().ReadAll(*a);
+  EXPECT_EQ(stream.tokens.back().text, "cd");
+  EXPECT_EQ(stream.text(), "abcd");
+}
+
+// --- what others see ---
+
+TEST_F(LoopTest, ByTheTimeTheReaderHearsTheEndIdGaugesAndLogKnowIt) {
+  GenerationRequest request = Ask("x", 2);
+  request.request_id = "again";
+  const auto a = Submit(request);
+  StreamReader stream;
+  std::function<void()> read = [&] {
+    if (!stream.ReadAll(*a).ended()) return a->OnReady(read);
+    EXPECT_EQ(loop_->running_requests(), 0u);
+    EXPECT_EQ(loop_->kv_used_bytes(), 0u);
+    EXPECT_TRUE(Shows("ebbinghaus_requests_running{mode=\"baseline\"} 0"));
+    EXPECT_TRUE(Shows("ebbinghaus_kv_used_bytes{mode=\"baseline\"} 0"));
+    EXPECT_EQ(log_.size(), 1u);
+    Submit(request);  // fails if the id is still taken
+  };
+  a->OnReady(read);
+  RunUntilIdle();
+  EXPECT_EQ(stream.order, "SttF");
+  EXPECT_EQ(log_.size(), 2u);
+}
+
+TEST_F(LoopTest, GaugesFollowWhatRuns) {
+  GenerationRequest sparse = Ask("0123456789", 5);
+  sparse.generation_mode = GenerationMode::kSparseAttention;
+  const auto a = Submit(sparse), b = Submit(Ask("x", 5));
+  Step();
+  Step();
+  Step();
+  EXPECT_TRUE(Shows("ebbinghaus_requests_running{mode=\"sparse_attention\"} 1"));
+  EXPECT_TRUE(Shows("ebbinghaus_live_tokens{mode=\"sparse_attention\"} 12"));
+  EXPECT_TRUE(Shows("ebbinghaus_kv_used_bytes{mode=\"sparse_attention\"} 1200"));
+  EXPECT_TRUE(Shows("ebbinghaus_live_tokens{mode=\"baseline\"} 2"));
+  EXPECT_EQ(loop_->kv_used_bytes(), 1400u);
+  RunUntilIdle();
+  EXPECT_TRUE(Shows("ebbinghaus_live_tokens{mode=\"sparse_attention\"} 0"));
+  EXPECT_TRUE(Shows("ebbinghaus_tokens_total{kind=\"prompt\",mode=\"sparse_attention\"} 10"));
+  EXPECT_TRUE(Shows("ebbinghaus_tokens_total{kind=\"generated\",mode=\"sparse_attention\"} 5"));
+  EXPECT_TRUE(Shows("ebbinghaus_requests_total{code=\"OK\",mode=\"sparse_attention\"} 1"));
+  EXPECT_TRUE(Shows("ebbinghaus_requests_finished_total{mode=\"sparse_attention\",reason=\"length\"} 1"));
+  EXPECT_TRUE(Shows("ebbinghaus_retention_ratio_sum{mode=\"sparse_attention\"} 2"));  // 4 layers of 0.5
+  EXPECT_TRUE(Shows("ebbinghaus_retention_ratio_count{mode=\"baseline\"} 0"));
+}
+
+TEST_F(LoopTest, DecodeTimeIsAStepsTimeOncePerSequenceInIt) {
+  const auto a = Submit(Ask("x", 5)), b = Submit(Ask("y", 5));
+  RunUntilIdle();
+  EXPECT_TRUE(Shows("ebbinghaus_prefill_seconds_total{mode=\"baseline\"} 0.02"));
+  EXPECT_TRUE(Shows("ebbinghaus_decode_seconds_total{mode=\"baseline\"} 0.08"));
+  EXPECT_TRUE(Shows("ebbinghaus_inter_token_latency_seconds_count{mode=\"baseline\"} 8"));
+  EXPECT_TRUE(Shows("ebbinghaus_time_to_first_token_seconds_count{mode=\"baseline\"} 2"));
+  EXPECT_TRUE(Shows("ebbinghaus_batch_size_sum 10"));
+}
+
+TEST_F(LoopTest, EveryRequestLeavesOneLineWithoutItsPrompt) {
+  GenerationRequest request = Ask("SECRET", 3);
+  request.request_id = R"(quote" and \ slash)";
+  Run(request);
+  Submit(Ask("SECRET", 3))->Cancel();
+  RunUntilIdle();
+  ASSERT_EQ(log_.size(), 2u);
+  const auto line = nlohmann::json::parse(log_[0]);
+  EXPECT_EQ(line["event"], "request");
+  EXPECT_EQ(line["id"], R"(quote" and \ slash)");
+  EXPECT_EQ(line["mode"], "baseline");
+  EXPECT_EQ(line["code"], "OK");
+  EXPECT_EQ(line["finish_reason"], "length");
+  EXPECT_EQ(line["prompt_tokens"], 6);
+  EXPECT_EQ(line["generated_tokens"], 3);
+  EXPECT_DOUBLE_EQ(line["duration_seconds"], 0.03);
+  EXPECT_DOUBLE_EQ(line["decode_seconds"], 0.02);
+  EXPECT_DOUBLE_EQ(line["tokens_per_second"], 100);
+  EXPECT_EQ(nlohmann::json::parse(log_[1])["code"], "CANCELLED");
+  for (const std::string& text : log_) EXPECT_THAT(text, Not(HasSubstr("SECRET")));
+}
+
+TEST_F(LoopTest, PromptAndAnswerAreLoggedOnlyWhereThatIsWanted) {
+  options_.log_prompts = true;
+  Run(Ask("my prompt", 3));
+  const auto line = nlohmann::json::parse(log_.at(0));
+  EXPECT_EQ(line["prompt"], "my prompt");
+  EXPECT_EQ(line["answer"], "abc");
+}
+
+}  // namespace
+}  // namespace ebbinghaus::scheduler
