@@ -31,12 +31,14 @@ struct Configuration {
   std::string model;
   HostPort listen{"127.0.0.1", 50051};
   HostPort http_listen{"127.0.0.1", 9464};
-  std::string weights = "auto";      // auto, f32, bf16
-  std::string kv = "auto";           // auto, f32, bf16
-  std::string device = "auto";       // auto, cpu, cuda:N
-  std::string engine = "reference";  // reference
-  uint32_t threads = 0;              // 0 = as many as the CPU quota and affinity allow
-  uint64_t kv_memory_bytes = 0;      // 0 = half of what the weights leave free
+  std::string weights = "auto";  // auto, f32, bf16, int8, int4
+  std::string kv = "auto";       // auto, f32, bf16, int8
+  std::string device = "auto";   // auto, cpu, cuda:N
+  std::string engine = "auto";   // auto, packed, reference
+  std::string kernels = "auto";  // auto, portable, avx2, avx512
+  bool deterministic = false;
+  uint32_t threads = 0;          // 0 = as many as the CPU quota and affinity allow
+  uint64_t kv_memory_bytes = 0;  // 0 = half of what the weights leave free
   uint32_t max_batch = 16;
   uint32_t max_queue = 64;
   uint32_t max_queue_tokens = 1u << 20;

@@ -1,4 +1,5 @@
 // The composition root: the only place where the model's side and the network's side meet.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -67,12 +68,20 @@ absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) {
   if (!text.ok()) return text.status();
   loaded.text = std::make_shared<const text::TextModel>(*std::move(text));
   engine::EngineOptions options;
+  options.engine = c.engine;
+  options.kernels = c.kernels;
+  options.deterministic = c.deterministic;
   options.weights = c.weights;
   options.kv = c.kv;
   options.device = c.device;
   options.threads = static_cast<int>(threads);
   options.kv_memory_bytes = c.kv_memory_bytes;
   options.max_context = c.max_context;
+  options.progress = [next = uint64_t{0}](uint64_t done, uint64_t all) mutable {
+    if (done < next) return;
+    scheduler::LogInfo("packing", {{"done_bytes", done}, {"all_bytes", all}});
+    next = done + std::max<uint64_t>(all / 4, uint64_t{256} << 20);
+  };
   auto engine = engine::MakeEngine(**checkpoint, options);
   if (!engine.ok()) return engine.status();
   loaded.engine = *std::move(engine);
@@ -82,6 +91,7 @@ absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) {
 void LogLoaded(const base::ModelInfo& model, uint32_t threads) {
   scheduler::LogInfo("loaded", {{"model", model.name},
                                 {"architecture", model.architecture},
+                                {"engine", model.engine},
                                 {"weights", model.weights},
                                 {"kv", model.kv},
                                 {"weight_bytes", model.weight_bytes},

@@ -25,6 +25,7 @@ struct ModelInfo {
   uint32_t head_size = 0;
   std::string weights;  // "f32", "bf16", ...
   std::string kv;
+  std::string engine;               // "packed (avx2)", "reference"
   uint64_t weight_bytes = 0;        // resident
   uint64_t kv_bytes_per_token = 0;  // all layers, K and V
 };

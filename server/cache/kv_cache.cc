@@ -7,25 +7,34 @@
 
 namespace ebbinghaus::cache {
 
-absl::Status LayerCache::Append(const at::Tensor& keys, const at::Tensor& values) {
-  const int64_t page_tokens = pool_->shape().page_tokens;
-  const int64_t count = keys.size(0);
+absl::Status LayerCache::Grow(base::Slot count) {
   std::vector<Page> added;
   for (uint64_t need = pool_->shape().PagesFor(live_ + count) - pages_.size(); need > 0; --need) {
     EBB_ASSIGN_OR_RETURN(Page page, pool_->Acquire());
     added.push_back(std::move(page));
   }
-  for (Page& page : added) pages_.push_back(std::move(page));
+  for (Page& page : added) {
+    page_bytes_.push_back(page.bytes());
+    pages_.push_back(std::move(page));
+  }
+  live_ += count;
+  return absl::OkStatus();
+}
 
+absl::Status LayerCache::Append(const at::Tensor& keys, const at::Tensor& values) {
+  const int64_t page_tokens = pool_->shape().page_tokens;
+  const int64_t count = keys.size(0);
+  int64_t slot = live_;
+  EBB_RETURN_IF_ERROR(Grow(static_cast<base::Slot>(count)));
   const at::Tensor k = keys.transpose(0, 1), v = values.transpose(0, 1);  // [K, T, D]
   for (int64_t done = 0; done < count;) {
-    const int64_t offset = live_ % page_tokens;
+    const int64_t offset = slot % page_tokens;
     const int64_t n = std::min(count - done, page_tokens - offset);
-    const Page& page = pages_[live_ / page_tokens];
+    const Page& page = pages_[slot / page_tokens];
     page.keys().narrow(1, offset, n).copy_(k.narrow(1, done, n));
     page.values().narrow(1, offset, n).copy_(v.narrow(1, done, n));
     done += n;
-    live_ += static_cast<base::Slot>(n);
+    slot += n;
   }
   return absl::OkStatus();
 }
@@ -35,12 +44,17 @@ void LayerCache::Remove(const base::SlotRemovalPlan& plan) {
   for (const base::SlotMove& move : plan.moves) {
     const Page& from = pages_[move.from / page_tokens];
     const Page& to = pages_[move.to / page_tokens];
+    if (pool_->shape().packed) {
+      kernels::CopyToken(*pool_->shape().packed, from.bytes(), move.from % page_tokens, to.bytes(), move.to % page_tokens);
+      continue;
+    }
     to.keys().select(1, move.to % page_tokens).copy_(from.keys().select(1, move.from % page_tokens));
     to.values().select(1, move.to % page_tokens).copy_(from.values().select(1, move.from % page_tokens));
   }
   live_ = plan.live_after;
   const size_t needed = pool_->shape().PagesFor(live_);
   pages_.erase(pages_.begin() + needed, pages_.end());
+  page_bytes_.resize(needed);
 }
 
 int64_t LayerCache::SlotsInPage(size_t page) const {

@@ -23,13 +23,20 @@ class LayerCache {
   size_t page_count() const { return pages_.size(); }
 
   // Appends the newborns' keys and values, both [T, K, D] in any float type, in slots live()...live()+T-1.
-  // Errors: ResourceExhausted; then nothing was appended.
+  // Requires: a pool of tensors. Errors: ResourceExhausted; then nothing was appended.
   absl::Status Append(const at::Tensor& keys, const at::Tensor& values);
+
+  // Makes room for `count` newborns, in slots live()...live()+count-1, which the caller then writes.
+  // Errors: ResourceExhausted; then nothing has changed.
+  absl::Status Grow(base::Slot count);
 
   // Copies one token per hole, then gives emptied pages back (spec 4.5). Requires: plan.live_before == live().
   void Remove(const base::SlotRemovalPlan& plan);
 
-  // The live part of page i.
+  // Of packed pages: [page_count()], valid until the next Grow or Remove.
+  std::byte* const* page_bytes() const { return page_bytes_.data(); }
+
+  // The live part of page i, of a pool of tensors.
   at::Tensor Keys(size_t page) const;    // [K, slots in page, D]
   at::Tensor Values(size_t page) const;  // [K, slots in page, D]
 
@@ -38,6 +45,7 @@ class LayerCache {
 
   PagePool* pool_;
   std::vector<Page> pages_;
+  std::vector<std::byte*> page_bytes_;  // of pages_, where they are packed
   base::Slot live_ = 0;
 };
 

@@ -1,12 +1,16 @@
 // Fixed-size pages of K/V memory on one device, counted to the byte.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "absl/status/statusor.h"
+#include "server/kernels/huge_buffer.h"
+#include "server/kernels/kv_layout.h"
 
 namespace ebbinghaus::cache {
 
@@ -17,10 +21,13 @@ struct PageShape {
   int64_t page_tokens = 64;
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
+  // Set: pages are bytes in the CPU kernels' layout, which then says it all. Not set: tensors.
+  std::optional<kernels::KvLayout> packed;
 
   uint64_t page_bytes() const;
   uint64_t PagesFor(uint64_t tokens) const { return (tokens + page_tokens - 1) / page_tokens; }
 };
+PageShape PackedShape(const kernels::KvLayout& layout);
 
 class PagePool;
 
@@ -31,17 +38,22 @@ class Page {
   Page& operator=(Page&& other) noexcept;
   ~Page();
 
-  const at::Tensor& keys() const { return keys_; }      // [K, page_tokens, D]
-  const at::Tensor& values() const { return values_; }  // [K, page_tokens, D]
+  // Of a pool of tensors: [K, page_tokens, D].
+  const at::Tensor& keys() const { return keys_; }
+  const at::Tensor& values() const { return values_; }
+  // Of a pool of packed pages.
+  std::byte* bytes() const { return bytes_; }
 
  private:
   friend class PagePool;
   Page(PagePool* pool, at::Tensor storage);
+  Page(PagePool* pool, std::byte* bytes) : pool_(pool), bytes_(bytes) {}
   void Release();
 
   PagePool* pool_;      // null after a move
   at::Tensor storage_;  // [2, K, page_tokens, D]
   at::Tensor keys_, values_;
+  std::byte* bytes_ = nullptr;
 };
 
 // Pages are made when first needed and kept for reuse, so resident memory settles at the highest use.
@@ -63,10 +75,16 @@ class PagePool {
 
  private:
   friend class Page;
+  std::byte* TakeBytes();
+
   const PageShape shape_;
   const uint64_t capacity_pages_;
   uint64_t used_pages_ = 0;
   std::vector<at::Tensor> free_;
+  // Packed pages are cut from slabs, in 2 MiB pages of the system where it gives them.
+  std::vector<kernels::HugeBuffer> slabs_;
+  uint64_t cut_pages_ = 0;  // of the last slab
+  std::vector<std::byte*> free_bytes_;
 };
 
 }  // namespace ebbinghaus::cache

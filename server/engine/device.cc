@@ -22,6 +22,15 @@ bool CpuComputesInBf16() {
 #endif
 }
 
+absl::StatusOr<c10::ScalarType> ChooseForm(const std::string& flag, const std::string& name, c10::ScalarType automatic) {
+  if (name == "auto") return automatic;
+  if (name == "f32") return c10::kFloat;
+  if (name == "bf16") return c10::kBFloat16;
+  return absl::InvalidArgumentError(absl::StrCat(flag, " ", name, ": the reference engine takes auto, f32 or bf16"));
+}
+
+}  // namespace
+
 absl::StatusOr<c10::Device> ChooseDevice(const std::string& name) {
   const bool cuda = at::globalContext().hasCUDA();
   if (name == "cpu" || (name == "auto" && !cuda)) return c10::Device(c10::kCPU);
@@ -37,19 +46,9 @@ absl::StatusOr<c10::Device> ChooseDevice(const std::string& name) {
   return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
 
-absl::StatusOr<c10::ScalarType> ChooseForm(const std::string& flag, const std::string& name, c10::ScalarType automatic) {
-  if (name == "auto") return automatic;
-  if (name == "f32") return c10::kFloat;
-  if (name == "bf16") return c10::kBFloat16;
-  return absl::InvalidArgumentError(absl::StrCat(flag, " ", name, ": must be auto, f32 or bf16"));
-}
-
-}  // namespace
-
-absl::StatusOr<Placement> ChoosePlacement(const std::string& device, const std::string& weights,
-                                           const std::string& kv) {
+absl::StatusOr<Placement> ChoosePlacement(c10::Device device, const std::string& weights, const std::string& kv) {
   Placement placement;
-  EBB_ASSIGN_OR_RETURN(placement.device, ChooseDevice(device));
+  placement.device = device;
   const bool fast_bf16 = placement.device.is_cuda() || CpuComputesInBf16();
   EBB_ASSIGN_OR_RETURN(placement.weights, ChooseForm("--weights", weights, fast_bf16 ? c10::kBFloat16 : c10::kFloat));
   EBB_ASSIGN_OR_RETURN(placement.kv, ChooseForm("--kv", kv, placement.weights));

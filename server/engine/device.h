@@ -16,9 +16,11 @@ struct Placement {
   c10::ScalarType kv = c10::kFloat;
 };
 
-// device: auto | cpu | cuda:N; weights, kv: auto | f32 | bf16. Errors: InvalidArgument naming the flag.
-absl::StatusOr<Placement> ChoosePlacement(const std::string& device, const std::string& weights,
-                                           const std::string& kv);
+// auto | cpu | cuda:N; auto: the first CUDA device, else the CPU. Errors: InvalidArgument naming the flag.
+absl::StatusOr<c10::Device> ChooseDevice(const std::string& name);
+
+// Of the reference engine. weights, kv: auto | f32 | bf16. Errors: InvalidArgument naming the flag.
+absl::StatusOr<Placement> ChoosePlacement(c10::Device device, const std::string& weights, const std::string& kv);
 
 std::string FormName(c10::ScalarType type);  // "f32", "bf16"
 

@@ -4,14 +4,13 @@
 #include <unordered_map>
 #include <utility>
 
-#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/host_memory.h"
 #include "server/base/status_macros.h"
 #include "server/cache/page_pool.h"
-#include "server/engine/device.h"
+#include "server/engine/load_decoder.h"
 #include "server/engine/sequence.h"
 #include "server/model/decoder.h"
 
@@ -22,9 +21,8 @@ using base::SequenceId;
 
 class DecoderEngine final : public base::Engine {
  public:
-  DecoderEngine(base::ModelInfo info, std::unique_ptr<model::Decoder> decoder, cache::PageShape shape,
-                uint64_t kv_memory_bytes)
-      : info_(std::move(info)), decoder_(std::move(decoder)), pool_(shape, kv_memory_bytes) {}
+  DecoderEngine(base::ModelInfo info, std::unique_ptr<model::Decoder> decoder, uint64_t kv_memory_bytes)
+      : info_(std::move(info)), decoder_(std::move(decoder)), pool_(decoder_->page_shape(), kv_memory_bytes) {}
 
   const base::ModelInfo& model() const override { return info_; }
 
@@ -44,9 +42,18 @@ class DecoderEngine final : public base::Engine {
 
   std::vector<base::StepOutcome> Step(const std::vector<base::StepItem>& plan) override {
     const c10::InferenceMode inference;
-    std::vector<base::StepOutcome> outcomes;
-    outcomes.reserve(plan.size());
-    for (const base::StepItem& item : plan) outcomes.push_back(RunItem(item));
+    std::vector<base::StepOutcome> outcomes(plan.size());
+    std::vector<model::Segment> segments(plan.size());
+    for (size_t i = 0; i < plan.size(); ++i) {
+      outcomes[i].sequence = plan[i].sequence;
+      segments[i] = sequences_.at(plan[i].sequence)->Begin(plan[i].prompt_tokens, outcomes[i].forgotten);
+    }
+    Forward(absl::MakeSpan(segments));
+    for (size_t i = 0; i < plan.size(); ++i) {
+      absl::StatusOr<std::optional<base::SampledToken>> token = sequences_.at(plan[i].sequence)->End(std::move(segments[i]));
+      outcomes[i].status = token.status();
+      if (token.ok()) outcomes[i].token = *std::move(token);
+    }
     return outcomes;
   }
 
@@ -67,24 +74,16 @@ class DecoderEngine final : public base::Engine {
   uint64_t kv_capacity_bytes() const override { return pool_.capacity_pages() * pool_.shape().page_bytes(); }
 
  private:
-  // libtorch reports by exceptions; they end this sequence, not the process.
-  base::StepOutcome RunItem(const base::StepItem& item) {
-    base::StepOutcome outcome{.sequence = item.sequence, .status = {}, .token = {}, .forgotten = {}};
-    try {
-      Sequence& sequence = *sequences_.at(item.sequence);
-      if (sequence.prompt_read()) {
-        absl::StatusOr<base::SampledToken> token = sequence.Decode(outcome.forgotten);
-        outcome.status = token.status();
-        if (token.ok()) outcome.token = *std::move(token);
-      } else {
-        auto token = sequence.ReadPrompt(item.prompt_tokens);
-        outcome.status = token.status();
-        if (token.ok()) outcome.token = *std::move(token);
+  // libtorch reports by exceptions; they end a sequence, not the process.
+  void Forward(absl::Span<model::Segment> segments) {
+    if (decoder_->batches()) return decoder_->Forward(segments);
+    for (model::Segment& segment : segments) {
+      try {
+        decoder_->Forward(absl::MakeSpan(&segment, 1));
+      } catch (const std::exception& error) {
+        segment.status = absl::InternalError(absl::StrCat("the step failed: ", error.what()));
       }
-    } catch (const std::exception& error) {
-      outcome.status = absl::InternalError(absl::StrCat("the step failed: ", error.what()));
     }
-    return outcome;
   }
 
   struct HashId {
@@ -119,17 +118,12 @@ absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(const model::Checkpoint
                                                          const EngineOptions& options) {
   const c10::InferenceMode inference;
   try {
-    EBB_ASSIGN_OR_RETURN(const Placement placement, ChoosePlacement(options.device, options.weights, options.kv));
     EBB_ASSIGN_OR_RETURN(const uint32_t context, ContextLimit(checkpoint.config(), options.max_context));
-    SetComputeThreads(options.threads);
-    EBB_ASSIGN_OR_RETURN(std::unique_ptr<model::Decoder> decoder,
-                         model::Decoder::Load(checkpoint, {.device = placement.device, .weights = placement.weights}));
-    const model::ModelConfig& config = decoder->config();
-    const cache::PageShape shape{.kv_heads = config.kv_heads,
-                                 .head_size = config.head_size,
-                                 .dtype = placement.kv,
-                                 .device = placement.device};
-    const uint64_t kv_memory = options.kv_memory_bytes ? options.kv_memory_bytes : DefaultKvMemory(decoder->weight_bytes());
+    EBB_ASSIGN_OR_RETURN(LoadedDecoder loaded, LoadDecoder(checkpoint, options));
+    const model::ModelConfig& config = loaded.decoder->config();
+    const uint64_t weight_bytes = loaded.decoder->weight_bytes();
+    const cache::PageShape shape = loaded.decoder->page_shape();
+    const uint64_t kv_memory = options.kv_memory_bytes ? options.kv_memory_bytes : DefaultKvMemory(weight_bytes);
     if (kv_memory < shape.page_bytes() * config.layers) {
       return absl::InvalidArgumentError(absl::StrCat("--kv-memory of ", kv_memory, " bytes holds less than one page per layer (",
                                                      shape.page_bytes() * config.layers, " bytes)"));
@@ -143,12 +137,13 @@ absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(const model::Checkpoint
         .query_heads = static_cast<uint32_t>(config.query_heads),
         .kv_heads = static_cast<uint32_t>(config.kv_heads),
         .head_size = static_cast<uint32_t>(config.head_size),
-        .weights = FormName(placement.weights),
-        .kv = FormName(placement.kv),
-        .weight_bytes = decoder->weight_bytes(),
+        .weights = loaded.weights,
+        .kv = loaded.kv,
+        .engine = loaded.engine,
+        .weight_bytes = weight_bytes,
         .kv_bytes_per_token = shape.page_bytes() / shape.page_tokens * config.layers,
     };
-    return std::make_unique<DecoderEngine>(std::move(info), std::move(decoder), shape, kv_memory);
+    return std::make_unique<DecoderEngine>(std::move(info), std::move(loaded.decoder), kv_memory);
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("loading the weights failed: ", error.what()));
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -12,13 +13,17 @@
 namespace ebbinghaus::engine {
 
 struct EngineOptions {
-  std::string weights = "auto";  // auto | f32 | bf16; auto: bf16 where the device computes in it, else f32
-  std::string kv = "auto";       // auto | f32 | bf16; auto: as the weights
+  std::string engine = "auto";   // auto | packed | reference; auto: packed on the CPU
+  std::string weights = "auto";  // packed: auto | f32 | bf16 | int8 | int4 (model::WeightChoice); reference: auto | f32 | bf16
+  std::string kv = "auto";       // packed: auto | f32 | bf16 | int8; reference: auto | f32 | bf16
   std::string device = "auto";   // auto | cpu | cuda:N; auto: the first CUDA device, else the CPU
-  int threads = 1;               // for libtorch's CPU operations
+  std::string kernels = "auto";  // of the packed engine: auto | portable | avx2 | avx512
+  bool deterministic = false;    // refuse an engine whose results may depend on what else runs
+  int threads = 1;
   uint64_t kv_memory_bytes = 0;  // 0: half of the memory the cgroup leaves after loading the weights
   uint32_t max_context = 0;      // 0: the model's; larger than the model's is an error
   std::string model_name;        // 0 length: the checkpoint's
+  std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress;  // while weights are packed; may be empty
 };
 
 // Loads the weights. Errors: InvalidArgument for options this machine or build cannot do, and whatever the checkpoint says.

@@ -22,7 +22,7 @@ uint64_t Sequence::PagesNeeded(const base::SequenceSpec& spec, const model::Mode
   return shape.PagesFor(most) * config.layers;
 }
 
-Sequence::Sequence(base::SequenceSpec spec, const model::Decoder* decoder, cache::PagePool* pool)
+Sequence::Sequence(base::SequenceSpec spec, model::Decoder* decoder, cache::PagePool* pool)
     : spec_(std::move(spec)),
       decoder_(decoder),
       policy_(memory::MakePolicy(spec_.mode, spec_.memory, decoder->config().layers)),
@@ -36,34 +36,58 @@ Sequence::Sequence(base::SequenceSpec spec, const model::Decoder* decoder, cache
   if (spec_.return_token_weights) forgotten_.resize(cache_.layers());
 }
 
-absl::StatusOr<std::optional<base::SampledToken>> Sequence::ReadPrompt(uint32_t count) {
-  const uint32_t prompt = static_cast<uint32_t>(spec_.prompt.size());
-  count = std::min(count, prompt - read_);
-  pass_samples_ = read_ + count == prompt;
-  if (state_) {
-    for (uint32_t i = 0; i < count; ++i) {
-      const Position position = read_ + i;
-      state_->Append(position, static_cast<Tick>(position) * policy_->prompt_ticks());
+model::Segment Sequence::Begin(uint32_t prompt_tokens, std::vector<base::ForgetEvent>& forgotten) {
+  const auto prompt = static_cast<uint32_t>(spec_.prompt.size());
+  pass_first_ = read_;
+  attention_.clear();
+  if (!prompt_read()) {
+    pass_rows_ = std::min(prompt_tokens, prompt - read_);
+    pass_samples_ = read_ + pass_rows_ == prompt;
+    if (state_) {
+      for (Position p = read_; p < read_ + pass_rows_; ++p) {
+        state_->Append(p, static_cast<Tick>(p) * policy_->prompt_ticks());
+      }
+    }
+  } else {
+    ++clock_;
+    ++step_;
+    tokens_.push_back(last_token_);
+    pass_rows_ = 1;
+    pass_samples_ = true;
+    if (state_) {
+      forgotten = Forget();
+      state_->Append(read_, clock_);
     }
   }
-  EBB_RETURN_IF_ERROR(Pass(absl::MakeConstSpan(tokens_).subspan(read_, count)));
+  const bool observed = state_ || spec_.attention;
+  return {.tokens = absl::MakeConstSpan(tokens_).subspan(read_, pass_rows_),
+          .first = read_,
+          .cache = &cache_,
+          .memory = observed ? this : nullptr,
+          .logit_rows = pass_samples_ ? 1 : 0,
+          .logits = std::move(logits_),
+          .status = {}};
+}
+
+absl::StatusOr<std::optional<base::SampledToken>> Sequence::End(model::Segment segment) {
+  logits_ = std::move(segment.logits);
+  EBB_RETURN_IF_ERROR(segment.status);
+  read_ += pass_rows_;
+  kv_peak_bytes_ = std::max(kv_peak_bytes_, cache_.bytes());
   if (!pass_samples_) return std::nullopt;
-  clock_ = static_cast<Tick>(prompt) * policy_->prompt_ticks();
+  if (reading_prompt()) {
+    clock_ = static_cast<Tick>(spec_.prompt.size()) * policy_->prompt_ticks();
+    TakePromptMass();
+  }
   EBB_ASSIGN_OR_RETURN(base::SampledToken token, Sample());
   return token;
 }
 
-absl::StatusOr<base::SampledToken> Sequence::Decode(std::vector<base::ForgetEvent>& forgotten) {
-  ++clock_;
-  ++step_;
-  tokens_.push_back(last_token_);
-  pass_samples_ = true;
-  if (state_) {
-    forgotten = Forget();
-    state_->Append(read_, clock_);
-  }
-  EBB_RETURN_IF_ERROR(Pass(absl::MakeConstSpan(&last_token_, 1)));
-  return Sample();
+absl::StatusOr<std::optional<base::SampledToken>> Sequence::Step(uint32_t prompt_tokens,
+                                                                 std::vector<base::ForgetEvent>& forgotten) {
+  model::Segment segment = Begin(prompt_tokens, forgotten);
+  decoder_->Forward(absl::MakeSpan(&segment, 1));
+  return End(std::move(segment));
 }
 
 std::vector<base::ForgetEvent> Sequence::Forget() {
@@ -103,18 +127,6 @@ void Sequence::RecordForgotten(uint32_t layer, const std::vector<Position>& posi
   }
 }
 
-absl::Status Sequence::Pass(absl::Span<const base::TokenId> tokens) {
-  pass_first_ = read_;
-  pass_rows_ = static_cast<uint32_t>(tokens.size());
-  attention_.clear();
-  const bool observed = state_ || spec_.attention;
-  EBB_ASSIGN_OR_RETURN(const at::Tensor logits, decoder_->Forward(tokens, read_, cache_, observed ? this : nullptr));
-  if (pass_samples_) logits_.assign(logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel());
-  read_ += pass_rows_;
-  kv_peak_bytes_ = std::max(kv_peak_bytes_, cache_.bytes());
-  return absl::OkStatus();
-}
-
 absl::StatusOr<base::SampledToken> Sequence::Sample() {
   base::SampledToken token;
   const bool may_end = generated_ >= spec_.min_new_tokens;
@@ -133,16 +145,10 @@ absl::StatusOr<base::SampledToken> Sequence::Sample() {
   return token;
 }
 
-model::SlotWeights Sequence::Weights(uint32_t layer, uint32_t live) {
-  const base::AttentionWeighting weighting = policy_->Weighting(layer);
-  // The prompt is read at weight 1 (spec 2.2, 6.4).
-  if (step_ == 0 || weighting.form == base::AttentionWeighting::Form::kNone) return {};
+model::SlotMemory Sequence::Weights(uint32_t layer) {
+  if (!state_ || reading_prompt()) return {};  // the prompt is read at weight 1 (spec 2.2, 6.4)
   const memory::LayerState& state = state_->layer(layer);
-  slot_weights_.resize(live);
-  for (Slot slot = 0; slot < live; ++slot) {
-    slot_weights_[slot] = static_cast<float>(weighting.Weight(clock_, state.last_reset[slot], state.strength[slot]));
-  }
-  return {weighting.form, slot_weights_};
+  return {policy_->Weighting(layer), state.strength.data(), state.last_reset.data(), clock_};
 }
 
 bool Sequence::WantsAttention(uint32_t layer) const {
@@ -151,36 +157,45 @@ bool Sequence::WantsAttention(uint32_t layer) const {
   return layers.empty() || std::find(layers.begin(), layers.end(), layer) != layers.end();
 }
 
-std::optional<int64_t> Sequence::FirstObservedRow(uint32_t layer) {
-  int64_t first = pass_rows_;
-  if (WantsAttention(layer)) first = pass_rows_ - 1;
-  if (state_ && step_ == 0) {
-    const int64_t observed = policy_->FirstObservedRow(static_cast<Position>(spec_.prompt.size()));
-    first = std::min(first, std::max<int64_t>(observed - pass_first_, 0));
-  } else if (state_ && policy_->ObservationGain(step_) > 0) {
-    first = 0;
+model::WantedMass Sequence::Wanted(uint32_t layer) {
+  model::WantedMass wanted{.strong = static_cast<float>(spec_.memory.reset_threshold), .last_row = WantsAttention(layer)};
+  if (!state_) return wanted;
+  if (!reading_prompt()) {
+    wanted.last_row |= policy_->ObservationGain(step_) > 0;
+    return wanted;
   }
-  if (first >= pass_rows_) return std::nullopt;
-  return first;
+  const int64_t first = policy_->FirstObservedRow(static_cast<Position>(spec_.prompt.size()));
+  if (first < pass_first_ + pass_rows_) wanted.first_summed_row = std::max<int64_t>(first - pass_first_, 0);
+  return wanted;
 }
 
-void Sequence::Observed(uint32_t layer, const at::Tensor& mass) {
-  const int64_t live = mass.size(1), first = pass_rows_ - mass.size(0);
-  const auto row = [&](int64_t r) {
-    return absl::MakeConstSpan(mass.data_ptr<float>() + (r - first) * live, static_cast<size_t>(live));
-  };
-  if (state_ && step_ == 0) {
-    const int64_t observed = policy_->FirstObservedRow(static_cast<Position>(spec_.prompt.size()));
-    for (int64_t r = std::max<int64_t>(observed - pass_first_, first); r < pass_rows_; ++r) {
-      // Slots are positions while the prompt is read; later tokens have mass 0 in this row.
-      state_->Observe(layer, row(r).first(pass_first_ + r + 1), 1.0f,
-                      static_cast<Tick>(pass_first_ + r) * policy_->prompt_ticks());
-    }
-  } else if (state_) {
-    const float gain = policy_->ObservationGain(step_);
-    if (gain > 0) state_->Observe(layer, row(0), gain, clock_);
+void Sequence::ObservedRows(uint32_t layer, absl::Span<const double> mass_sum, absl::Span<const int32_t> last_strong_row) {
+  prompt_mass_.resize(cache_.layers());
+  PromptMass& mass = prompt_mass_[layer];
+  mass.sum.resize(mass_sum.size(), 0.0);
+  mass.last_reset.resize(mass_sum.size(), -1);
+  for (size_t i = 0; i < mass_sum.size(); ++i) {  // slots are positions while the prompt is read
+    mass.sum[i] += mass_sum[i];
+    if (last_strong_row[i] < 0) continue;
+    mass.last_reset[i] = static_cast<Tick>(pass_first_ + last_strong_row[i]) * policy_->prompt_ticks();
   }
-  if (WantsAttention(layer)) attention_.push_back(HeaviestPositions(layer, row(pass_rows_ - 1)));
+}
+
+void Sequence::TakePromptMass() {
+  std::vector<float> sum;
+  for (uint32_t l = 0; l < prompt_mass_.size(); ++l) {
+    sum.assign(prompt_mass_[l].sum.begin(), prompt_mass_[l].sum.end());
+    state_->ObserveRows(l, sum, prompt_mass_[l].last_reset);
+  }
+  prompt_mass_ = {};
+}
+
+void Sequence::ObservedLastRow(uint32_t layer, absl::Span<const float> mass) {
+  if (state_ && !reading_prompt()) {
+    const float gain = policy_->ObservationGain(step_);
+    if (gain > 0) state_->Observe(layer, mass, gain, clock_);
+  }
+  if (WantsAttention(layer)) attention_.push_back(HeaviestPositions(layer, mass));
 }
 
 base::AttentionRow Sequence::HeaviestPositions(uint32_t layer, absl::Span<const float> mass) const {

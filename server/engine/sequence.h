@@ -7,8 +7,6 @@
 #include <optional>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
 #include "absl/status/statusor.h"
 #include "server/base/engine.h"
 #include "server/cache/kv_cache.h"
@@ -21,16 +19,19 @@ namespace ebbinghaus::engine {
 // One thread. A sequence whose step failed must not be stepped again.
 class Sequence final : private model::MemoryMediator {
  public:
-  Sequence(base::SequenceSpec spec, const model::Decoder* decoder, cache::PagePool* pool);
+  Sequence(base::SequenceSpec spec, model::Decoder* decoder, cache::PagePool* pool);
 
   bool prompt_read() const { return read_ >= spec_.prompt.size(); }
 
-  // Reads up to `count` prompt tokens; with the last one samples the first token. Requires: !prompt_read().
-  absl::StatusOr<std::optional<base::SampledToken>> ReadPrompt(uint32_t count);
+  // A step is Begin, the decoder's pass over the segment (with those of others), then End.
+  // Reads up to `prompt_tokens` (>= 1) more of the prompt or, once it is read, feeds the last sampled token back, before
+  // which it forgets and tells what.
+  model::Segment Begin(uint32_t prompt_tokens, std::vector<base::ForgetEvent>& forgotten);
+  // Samples, unless the prompt is not read to its end. Errors: the segment's status; Internal for logits that are no numbers.
+  absl::StatusOr<std::optional<base::SampledToken>> End(model::Segment segment);
 
-  // Feeds the last sampled token back and samples the next; appends what was forgotten before the pass.
-  // Requires: prompt_read().
-  absl::StatusOr<base::SampledToken> Decode(std::vector<base::ForgetEvent>& forgotten);
+  // A step of this sequence alone.
+  absl::StatusOr<std::optional<base::SampledToken>> Step(uint32_t prompt_tokens, std::vector<base::ForgetEvent>& forgotten);
 
   base::MemoryStats Stats() const;
   std::vector<base::TokenWeights> Weights() const;  // Requires: spec.return_token_weights
@@ -54,20 +55,29 @@ class Sequence final : private model::MemoryMediator {
     float strength = 0, time = 0;
   };
 
-  model::SlotWeights Weights(uint32_t layer, uint32_t live) override;
-  std::optional<int64_t> FirstObservedRow(uint32_t layer) override;
-  void Observed(uint32_t layer, const at::Tensor& mass) override;
+  // What the prompt's observed rows gave one layer's tokens so far. Kept apart until the prompt is read, so that the sums
+  // do not depend on how it was cut into passes (spec 6.9).
+  struct PromptMass {
+    std::vector<double> sum;             // [P]
+    std::vector<base::Tick> last_reset;  // [P], -1 = none
+  };
+
+  model::SlotMemory Weights(uint32_t layer) override;
+  model::WantedMass Wanted(uint32_t layer) override;
+  void ObservedRows(uint32_t layer, absl::Span<const double> mass_sum, absl::Span<const int32_t> last_strong_row) override;
+  void ObservedLastRow(uint32_t layer, absl::Span<const float> mass) override;
 
   std::vector<base::ForgetEvent> Forget();
   void RecordForgotten(uint32_t layer, const std::vector<base::Position>& positions);
-  absl::Status Pass(absl::Span<const base::TokenId> tokens);
+  bool reading_prompt() const { return step_ == 0; }
+  void TakePromptMass();
   absl::StatusOr<base::SampledToken> Sample();
   bool WantsAttention(uint32_t layer) const;
   base::AttentionRow HeaviestPositions(uint32_t layer, absl::Span<const float> mass) const;
   base::LayerMemory LayerStats(uint32_t layer) const;
 
   const base::SequenceSpec spec_;
-  const model::Decoder* const decoder_;
+  model::Decoder* const decoder_;
   const std::unique_ptr<const memory::MemoryPolicy> policy_;
   const uint64_t reserved_pages_;
   const uint64_t page_bytes_, page_tokens_;
@@ -85,11 +95,11 @@ class Sequence final : private model::MemoryMediator {
   uint32_t forget_events_ = 0;
   uint64_t kv_peak_bytes_ = 0;
   std::vector<std::map<base::Position, ForgottenToken>> forgotten_;  // [L], only with return_token_weights
+  std::vector<PromptMass> prompt_mass_;                              // [L] while the prompt is read
 
   // Of the pass under way.
   uint32_t pass_first_ = 0, pass_rows_ = 0;
   bool pass_samples_ = false;
-  std::vector<float> slot_weights_;  // [N]
   std::vector<base::AttentionRow> attention_;
   std::vector<float> logits_;  // [V]
 };

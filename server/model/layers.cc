@@ -1,13 +1,16 @@
 #include "server/model/layers.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
@@ -56,10 +59,36 @@ void MaskFuture(at::Tensor& scores) {
 
 // Mean over the query heads of the wanted rows. probabilities: [K, G, T, N].
 void HandBackMass(const at::Tensor& probabilities, uint32_t layer_index, MemoryMediator& memory) {
-  const std::optional<int64_t> first = memory.FirstObservedRow(layer_index);
-  if (!first) return;
-  const at::Tensor rows = probabilities.narrow(2, *first, probabilities.size(2) - *first);
-  memory.Observed(layer_index, rows.mean(at::IntArrayRef{0, 1}).to(at::kCPU).contiguous());
+  const WantedMass wanted = memory.Wanted(layer_index);
+  const int64_t rows = probabilities.size(2), live = probabilities.size(3);
+  const int64_t first = std::min(wanted.first_summed_row, wanted.last_row ? rows - 1 : rows);
+  if (first >= rows) return;
+  const at::Tensor mass =  // [rows - first, N]
+      probabilities.narrow(2, first, rows - first).mean(at::IntArrayRef{0, 1}).to(at::kCPU).contiguous();
+  const auto row = [&](int64_t r) { return mass.data_ptr<float>() + (r - first) * live; };
+  if (wanted.first_summed_row < rows) {
+    std::vector<double> sums(live, 0);
+    std::vector<int32_t> last_strong_row(live, -1);
+    for (int64_t r = wanted.first_summed_row; r < rows; ++r) {
+      for (int64_t j = 0; j < live; ++j) {
+        sums[j] += row(r)[j];
+        if (row(r)[j] >= wanted.strong) last_strong_row[j] = static_cast<int32_t>(r);
+      }
+    }
+    memory.ObservedRows(layer_index, sums, last_strong_row);
+  }
+  if (wanted.last_row) memory.ObservedLastRow(layer_index, absl::MakeConstSpan(row(rows - 1), live));
+}
+
+// The weights of one layer's slots: [N] fp32, undefined with Form::kNone.
+at::Tensor SlotWeights(const SlotMemory& slots, int64_t live) {
+  if (slots.weighting.form == base::AttentionWeighting::Form::kNone) return {};
+  at::Tensor weights = at::empty({live}, at::kFloat);
+  for (int64_t j = 0; j < live; ++j) {
+    weights.data_ptr<float>()[j] =
+        static_cast<float>(slots.weighting.Weight(slots.now, slots.last_reset[j], slots.strength[j]));
+  }
+  return weights;
 }
 
 }  // namespace
@@ -74,24 +103,22 @@ at::Tensor AttendOverSlots(const at::Tensor& queries, const cache::LayerCache& l
                            .permute({1, 2, 0, 3})
                            .reshape({kv_heads, group * rows, size});
 
-  // Page by page, so that K and V are read where they lie.
+  // Page by page, so that K and V are read where they lie, and a bf16 cache is widened a page at a time.
   std::vector<at::Tensor> by_page;
   for (size_t page = 0; page < layer.page_count(); ++page) {
     by_page.push_back(at::bmm(q, layer.Keys(page).to(at::kFloat).transpose(1, 2)));
   }
   at::Tensor scores = at::cat(by_page, -1).view({kv_heads, group, rows, live});
 
-  const SlotWeights slot_weights = memory ? memory->Weights(layer_index, layer.live()) : SlotWeights{};
-  at::Tensor weights;  // [N]
-  if (slot_weights.form != Form::kNone) {
-    weights = at::from_blob(const_cast<float*>(slot_weights.weights.data()), {live}, at::kFloat).to(queries.device());
-    if (slot_weights.form == Form::kLogBias) scores.add_(weights.log());
-    if (slot_weights.form == Form::kKvScale) scores.mul_(weights);
-  }
+  const SlotMemory slots = memory ? memory->Weights(layer_index) : SlotMemory{};
+  at::Tensor weights = SlotWeights(slots, live);
+  if (weights.defined()) weights = weights.to(queries.device());
+  if (slots.weighting.form == Form::kLogBias) scores.add_(weights.log());
+  if (slots.weighting.form == Form::kKvScale) scores.mul_(weights);
   MaskFuture(scores);
   at::Tensor probabilities = at::softmax(scores, -1);
   if (memory) HandBackMass(probabilities, layer_index, *memory);
-  if (slot_weights.form == Form::kKvScale) probabilities = probabilities * weights;
+  if (slots.weighting.form == Form::kKvScale) probabilities = probabilities * weights;
 
   const at::Tensor p = probabilities.view({kv_heads, group * rows, live});
   at::Tensor mixed;  // [K, G * T, D]

@@ -44,7 +44,14 @@ TEST_F(DefaultModel, ThePromptOfAChatIsTheReferences) {
 
 // The one text every mode must begin with: nothing fades within so few tokens, and baseline is the reference's text.
 TEST_F(DefaultModel, GreedyOutputIsTheReferencesInEveryMode) {
-  auto engine = engine::MakeEngine(*checkpoint, {.weights = "f32", .kv = "f32", .device = "cpu", .threads = 2}).value();
+  for (const char* name : {"reference", "packed"}) {
+  SCOPED_TRACE(name);
+  engine::EngineOptions options;
+  options.engine = name;
+  options.weights = options.kv = "f32";
+  options.device = "cpu";
+  options.threads = 2;
+  auto engine = engine::MakeEngine(*checkpoint, options).value();
   const auto want = expected["chat"]["greedy_ids"].get<std::vector<base::TokenId>>();
   for (base::GenerationMode mode : base::kAllModes) {
     base::SequenceSpec spec;
@@ -69,6 +76,7 @@ TEST_F(DefaultModel, GreedyOutputIsTheReferencesInEveryMode) {
     engine->Remove(id);
   }
   EXPECT_EQ(engine->kv_used_bytes(), 0u);
+  }
 }
 
 TEST_F(DefaultModel, ThePassageTokenizesAndScoresAsTheReferenceSays) {
@@ -78,14 +86,15 @@ TEST_F(DefaultModel, ThePassageTokenizesAndScoresAsTheReferenceSays) {
   const std::vector<base::TokenId> ids = text.EncodeText(passage.str(), false);
   ASSERT_EQ(ids, expected["passage"]["ids"].get<std::vector<base::TokenId>>());
 
-  auto decoder = model::Decoder::Load(*checkpoint, {}).value();
-  cache::PagePool pool({.kv_heads = decoder->config().kv_heads, .head_size = decoder->config().head_size}, 1ull << 30);
+  auto decoder = model::ReferenceDecoder::Load(*checkpoint, {}).value();
+  cache::PagePool pool(decoder->page_shape(), 1ull << 30);
   cache::KvCache cache(&pool, decoder->config().layers);
   const auto rows = static_cast<int64_t>(ids.size());
-  const at::Tensor logits = decoder->Forward(ids, 0, cache, nullptr, rows).value();
+  const std::vector<float> logits = Forward(*decoder, ids, 0, ids.size(), cache, rows);
+  const size_t vocabulary = logits.size() / ids.size();
   double sum = 0;
   for (int64_t row = 0; row + 1 < rows; ++row) {
-    const engine::LogProbabilities logprobs(absl::MakeConstSpan(logits.data_ptr<float>() + row * logits.size(1), logits.size(1)));
+    const engine::LogProbabilities logprobs(absl::MakeConstSpan(logits).subspan(row * vocabulary, vocabulary));
     sum -= logprobs[ids[row + 1]];
   }
   const double mean = sum / static_cast<double>(rows - 1);

@@ -11,9 +11,10 @@
 #include "nlohmann/json.hpp"
 #include "server/cache/page_pool.h"
 #include "server/model/checkpoint.h"
-#include "server/model/decoder.h"
 #include "server/model/dequantize.h"
 #include "server/model/mapped_file.h"
+#include "server/model/packed_decoder.h"
+#include "server/model/reference_decoder.h"
 #include "server/model/safetensors.h"
 
 namespace ebbinghaus::golden {
@@ -44,16 +45,44 @@ class Tensors {
   std::map<std::string, model::TensorView> views_;
 };
 
+// Which of the two decoders, in fp32.
+enum class Engine { kReference, kPacked };
+
+inline std::unique_ptr<model::Decoder> LoadDecoder(const model::Checkpoint& checkpoint, Engine engine) {
+  if (engine == Engine::kReference) return model::ReferenceDecoder::Load(checkpoint, {.page_tokens = 16}).value();
+  return model::PackedDecoder::Load(checkpoint, {.weights = model::WeightChoice::kF32,
+                                                 .kv = kernels::KvForm::kF32,
+                                                 .target = *kernels::ChooseTarget(""),
+                                                 .threads = 2,
+                                                 .page_tokens = 16,
+                                                 .progress = {}})
+      .value();
+}
+
 // A checkpoint's decoder in fp32 and a pool large enough for what tests do.
 struct LoadedModel {
-  explicit LoadedModel(const std::string& path)
+  LoadedModel(const std::string& path, Engine engine)
       : checkpoint(model::OpenCheckpoint(path).value()),
-        decoder(model::Decoder::Load(*checkpoint, {}).value()),
-        pool({.kv_heads = decoder->config().kv_heads, .head_size = decoder->config().head_size, .page_tokens = 16}, 1 << 28) {}
+        decoder(LoadDecoder(*checkpoint, engine)),
+        pool(decoder->page_shape(), 1 << 28) {}
 
   std::unique_ptr<model::Checkpoint> checkpoint;
   std::unique_ptr<model::Decoder> decoder;
   cache::PagePool pool;
 };
+
+// The logits of the last `rows` rows of one pass over ids[first, first + count): [rows, V].
+inline std::vector<float> Forward(model::Decoder& decoder, absl::Span<const base::TokenId> ids, size_t first, size_t count,
+                                  cache::KvCache& cache, int64_t rows) {
+  model::Segment segment{.tokens = ids.subspan(first, count),
+                         .first = static_cast<base::Position>(first),
+                         .cache = &cache,
+                         .logit_rows = rows,
+                         .logits = {},
+                         .status = {}};
+  decoder.Forward(absl::MakeSpan(&segment, 1));
+  if (!segment.status.ok()) throw std::runtime_error(segment.status.ToString());
+  return segment.logits;
+}
 
 }  // namespace ebbinghaus::golden

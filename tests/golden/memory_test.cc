@@ -90,12 +90,13 @@ void ExpectWeights(const engine::Sequence& sequence, const json& layers) {
   }
 }
 
-class Memory : public testing::TestWithParam<std::string> {};
+class Memory : public testing::TestWithParam<std::tuple<std::string, Engine>> {};
 
 void ExpectCase(const json& fixture, LoadedModel& model, uint32_t chunk) {
   const Tensors logits(kLogits);
   engine::Sequence sequence(SpecOf(fixture), model.decoder.get(), &model.pool);
-  while (!sequence.prompt_read()) ASSERT_TRUE(sequence.ReadPrompt(chunk).ok());
+  std::vector<base::ForgetEvent> none;
+  while (!sequence.prompt_read()) ASSERT_TRUE(sequence.Step(chunk, none).ok());
 
   const json& expected = fixture["expected"];
   std::map<int, int64_t> logit_row;
@@ -106,7 +107,7 @@ void ExpectCase(const json& fixture, LoadedModel& model, uint32_t chunk) {
     if (step > 0) {
       std::vector<base::ForgetEvent> forgotten;
       sequence.ReplaceLastToken(fed[step - 1]);
-      ASSERT_TRUE(sequence.Decode(forgotten).ok());
+      ASSERT_TRUE(sequence.Step(0, forgotten).ok());
       for (const base::ForgetEvent& e : forgotten) {
         events.push_back({e.step, e.layer ? static_cast<int>(*e.layer) : -1, e.position, e.token_id, e.votes});
       }
@@ -128,8 +129,8 @@ void ExpectCase(const json& fixture, LoadedModel& model, uint32_t chunk) {
 }
 
 TEST_P(Memory, EvictingEqualsTheIndependentMaskedRunForEveryChunking) {
-  const json fixture = ReadJson(kCases + GetParam() + ".json");
-  LoadedModel model("tests/golden/models/" + fixture["model"].get<std::string>());
+  const json fixture = ReadJson(kCases + std::get<0>(GetParam()) + ".json");
+  LoadedModel model("tests/golden/models/" + fixture["model"].get<std::string>(), std::get<1>(GetParam()));
   for (uint32_t chunk : {1000, 1, 7}) {
     SCOPED_TRACE(testing::Message() << "prompt in chunks of " << chunk);
     ExpectCase(fixture, model, chunk);
@@ -145,7 +146,11 @@ std::vector<std::string> CaseNames() {
   return names;
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryCase, Memory, testing::ValuesIn(CaseNames()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(EveryCase, Memory,
+                         testing::Combine(testing::ValuesIn(CaseNames()), testing::Values(Engine::kReference, Engine::kPacked)),
+                         [](const auto& info) {
+                           return std::get<0>(info.param) + (std::get<1>(info.param) == Engine::kPacked ? "_packed" : "_reference");
+                         });
 
 }  // namespace
 }  // namespace ebbinghaus::golden

@@ -1,7 +1,7 @@
 #include "server/model/layers.h"
 
+#include <algorithm>
 #include <cmath>
-#include <optional>
 #include <random>
 #include <vector>
 
@@ -23,17 +23,38 @@ at::Tensor RandomTensor(at::IntArrayRef shape, std::mt19937& random) {
   return values;
 }
 
-// Applies fixed weights and keeps what it is handed.
+// Weighs slots by their age and keeps what it is handed.
 class FakeMemory final : public MemoryMediator {
  public:
-  SlotWeights Weights(uint32_t, uint32_t) override { return {form, weights}; }
-  std::optional<int64_t> FirstObservedRow(uint32_t) override { return first_row; }
-  void Observed(uint32_t, const at::Tensor& rows) override { mass = rows; }
+  SlotMemory Weights(uint32_t) override {
+    return {{.form = form, .time_step = 0.01, .floor = 0.3, .ceiling = 0.9}, strength.data(), last_reset.data(), 100};
+  }
+  WantedMass Wanted(uint32_t) override { return wanted; }
+  void ObservedRows(uint32_t, absl::Span<const double> mass_sum, absl::Span<const int32_t> last_strong_row) override {
+    sums.assign(mass_sum.begin(), mass_sum.end());
+    strong_rows.assign(last_strong_row.begin(), last_strong_row.end());
+  }
+  void ObservedLastRow(uint32_t, absl::Span<const float> mass) override { last_row.assign(mass.begin(), mass.end()); }
+
+  // Of live slots with random pasts; returns the weights that follow.
+  std::vector<float> Age(int64_t live, std::mt19937& random) {
+    std::vector<float> weights;
+    for (int64_t j = 0; j < live; ++j) {
+      strength.push_back(0.5f + 0.001f * static_cast<float>(random() % 1000));
+      last_reset.push_back(static_cast<base::Tick>(random() % 100));
+      const double retention = std::exp(-0.01 * (100 - last_reset[j]) / strength[j]);
+      weights.push_back(static_cast<float>(std::min(std::max(retention, 0.3), 0.9)));
+    }
+    return weights;
+  }
 
   Form form = Form::kNone;
-  std::vector<float> weights;
-  std::optional<int64_t> first_row;
-  at::Tensor mass;
+  WantedMass wanted;
+  std::vector<float> strength;
+  std::vector<base::Tick> last_reset;
+  std::vector<double> sums;
+  std::vector<int32_t> strong_rows;
+  std::vector<float> last_row;
 };
 
 struct Naive {
@@ -87,17 +108,24 @@ TEST(AttendOverSlots, EqualsTheDefinitionForEveryFormRowCountAndPageBorder) {
         ASSERT_TRUE(layer.Append(k, v).ok());
         FakeMemory memory;
         memory.form = form;
-        memory.first_row = 0;
-        std::uniform_real_distribution<float> weight(0.5f, 1.0f);
-        for (int64_t j = 0; j < live; ++j) memory.weights.push_back(weight(random));
+        memory.wanted = {.first_summed_row = 0, .strong = 0.2f, .last_row = true};
+        const Naive naive = NaiveAttention(q, k, v, form, memory.Age(live, random));
 
         const at::Tensor out = AttendOverSlots(q, layer, 0, &memory);
-        const Naive naive = NaiveAttention(q, k, v, form, memory.weights);
         ASSERT_EQ(out.numel(), static_cast<int64_t>(naive.output.size()));
-        ASSERT_EQ(memory.mass.numel(), static_cast<int64_t>(naive.mass.size()));
         for (int64_t i = 0; i < out.numel(); ++i) ASSERT_NEAR(out.data_ptr<float>()[i], naive.output[i], 1e-5);
-        for (int64_t i = 0; i < memory.mass.numel(); ++i) {
-          ASSERT_NEAR(memory.mass.data_ptr<float>()[i], naive.mass[i], 1e-6);
+        ASSERT_EQ(memory.last_row.size(), static_cast<size_t>(live));
+        ASSERT_EQ(memory.sums.size(), static_cast<size_t>(live));
+        for (int64_t j = 0; j < live; ++j) {
+          double sum = 0;
+          int32_t strong = -1;
+          for (int64_t r = 0; r < rows; ++r) {
+            sum += naive.mass[r * live + j];
+            if (naive.mass[r * live + j] >= 0.2f) strong = static_cast<int32_t>(r);
+          }
+          ASSERT_NEAR(memory.sums[j], sum, 1e-6);
+          ASSERT_EQ(memory.strong_rows[j], strong);
+          ASSERT_NEAR(memory.last_row[j], naive.mass[(rows - 1) * live + j], 1e-6);
         }
       }
     }
@@ -127,15 +155,16 @@ TEST(AttendOverSlots, HandsBackOnlyTheRowsAskedForAndEachSumsToOne) {
   cache::LayerCache layer(&pool);
   ASSERT_TRUE(layer.Append(RandomTensor({10, kKvHeads, kSize}, random), RandomTensor({10, kKvHeads, kSize}, random)).ok());
   FakeMemory memory;
-  memory.first_row = 3;
+  memory.wanted.first_summed_row = 3;
   AttendOverSlots(RandomTensor({5, kHeads, kSize}, random), layer, 0, &memory);
-  ASSERT_EQ(memory.mass.size(0), 2);
-  for (int64_t r = 0; r < 2; ++r) EXPECT_NEAR(memory.mass[r].sum().item<float>(), 1, 1e-6);
-  EXPECT_EQ(memory.mass[0][9].item<float>(), 0);  // the row before the last does not see the last token
-  memory.mass = at::Tensor();
-  memory.first_row = std::nullopt;
+  double total = 0;
+  for (double sum : memory.sums) total += sum;
+  EXPECT_NEAR(total, 2, 1e-6);
+  EXPECT_TRUE(memory.last_row.empty());
+  memory.sums.clear();
+  memory.wanted = {};
   AttendOverSlots(RandomTensor({1, kHeads, kSize}, random), layer, 0, &memory);
-  EXPECT_FALSE(memory.mass.defined());
+  EXPECT_TRUE(memory.sums.empty() && memory.last_row.empty());
 }
 
 TEST(Rope, KeepsLengthsAndDependsOnDistanceOnly) {

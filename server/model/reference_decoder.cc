@@ -1,6 +1,6 @@
 // Structure and tensor names follow the Hugging Face checkpoints of the Llama family; what differs between
 // architectures is data in ModelConfig (a bias that is there or not, a norm on q and k).
-#include "server/model/decoder.h"
+#include "server/model/reference_decoder.h"
 
 #include <algorithm>
 #include <utility>
@@ -21,7 +21,7 @@ namespace {
 // Loads tensors by name, in bounded steps: never more than one tensor's fp32 form beside what is kept.
 class WeightLoader {
  public:
-  WeightLoader(const Checkpoint& checkpoint, const DecoderOptions& options)
+  WeightLoader(const Checkpoint& checkpoint, const ReferenceOptions& options)
       : checkpoint_(checkpoint), options_(options) {}
 
   // [rows, columns] in the weights' type.
@@ -62,17 +62,17 @@ class WeightLoader {
 
  private:
   const Checkpoint& checkpoint_;
-  const DecoderOptions& options_;
+  const ReferenceOptions& options_;
 };
 
 }  // namespace
 
-Decoder::Decoder(ModelConfig config, DecoderOptions options)
+ReferenceDecoder::ReferenceDecoder(ModelConfig config, ReferenceOptions options)
     : config_(std::move(config)), options_(options), layers_(config_.layers) {}
 
-absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Load(const Checkpoint& checkpoint, const DecoderOptions& options) {
+absl::StatusOr<std::unique_ptr<ReferenceDecoder>> ReferenceDecoder::Load(const Checkpoint& checkpoint, const ReferenceOptions& options) {
   const ModelConfig& config = checkpoint.config();
-  auto decoder = std::unique_ptr<Decoder>(new Decoder(config, options));
+  auto decoder = std::unique_ptr<ReferenceDecoder>(new ReferenceDecoder(config, options));
   const WeightLoader loader(checkpoint, options);
   decoder->rope_ = Rope(RopeInverseFrequencies(config), options.device);
   EBB_ASSIGN_OR_RETURN(decoder->embedding_, loader.Matrix("model.embed_tokens.weight", config.vocabulary, config.hidden));
@@ -107,7 +107,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Load(const Checkpoint& checkpo
   return decoder;
 }
 
-uint64_t Decoder::weight_bytes() const {
+uint64_t ReferenceDecoder::weight_bytes() const {
   uint64_t bytes = embedding_.nbytes() + norm_.weight.nbytes();
   if (!config_.tied_embeddings) bytes += head_.weight.nbytes();
   for (const Layer& layer : layers_) {
@@ -122,7 +122,7 @@ uint64_t Decoder::weight_bytes() const {
   return bytes;
 }
 
-absl::StatusOr<at::Tensor> Decoder::Attention(const Layer& layer, uint32_t index, const at::Tensor& x,
+absl::StatusOr<at::Tensor> ReferenceDecoder::Attention(const Layer& layer, uint32_t index, const at::Tensor& x,
                                               const Rope::Angles& angles, cache::LayerCache& cache,
                                               MemoryMediator* memory) const {
   const int64_t rows = x.size(0), size = config_.head_size;
@@ -137,24 +137,40 @@ absl::StatusOr<at::Tensor> Decoder::Attention(const Layer& layer, uint32_t index
   return layer.output(AttendOverSlots(Rope::Rotate(q, angles), cache, index, memory)).to(at::kFloat);
 }
 
-absl::StatusOr<at::Tensor> Decoder::Forward(absl::Span<const base::TokenId> tokens, base::Position first,
-                                            cache::KvCache& cache, MemoryMediator* memory, int64_t logit_rows) const {
-  const int64_t rows = static_cast<int64_t>(tokens.size());
-  const std::vector<int64_t> ids(tokens.begin(), tokens.end());
+cache::PageShape ReferenceDecoder::page_shape() const {
+  return {.kv_heads = config_.kv_heads,
+          .head_size = config_.head_size,
+          .page_tokens = options_.page_tokens,
+          .dtype = options_.kv,
+          .device = options_.device,
+          .packed = std::nullopt};
+}
+
+void ReferenceDecoder::Forward(absl::Span<Segment> segments) {
+  for (Segment& segment : segments) segment.status = Run(segment);
+}
+
+absl::Status ReferenceDecoder::Run(Segment& segment) const {
+  const int64_t rows = static_cast<int64_t>(segment.tokens.size());
+  const std::vector<int64_t> ids(segment.tokens.begin(), segment.tokens.end());
   const at::Tensor indices =
       at::from_blob(const_cast<int64_t*>(ids.data()), {rows}, at::kLong).to(options_.device);
-  const Rope::Angles angles = rope_.At(first, rows);
+  const Rope::Angles angles = rope_.At(segment.first, rows);
 
   at::Tensor x = at::embedding(embedding_, indices).to(at::kFloat);  // [T, E]
   for (uint32_t l = 0; l < layers_.size(); ++l) {
     const Layer& layer = layers_[l];
-    EBB_ASSIGN_OR_RETURN(const at::Tensor attended,
-                         Attention(layer, l, layer.input_norm(x), angles, cache.layer(l), memory));
+    EBB_ASSIGN_OR_RETURN(const at::Tensor attended, Attention(layer, l, layer.input_norm(x), angles,
+                                                              segment.cache->layer(l), segment.memory));
     x = x + attended;
     const at::Tensor normed = layer.post_attention_norm(x);
     x = x + layer.down(at::silu(layer.gate(normed)) * layer.up(normed)).to(at::kFloat);
   }
-  return head_(norm_(x.narrow(0, rows - logit_rows, logit_rows))).to(at::kFloat).to(at::kCPU).contiguous();
+  if (segment.logit_rows == 0) return absl::OkStatus();
+  const at::Tensor last = norm_(x.narrow(0, rows - segment.logit_rows, segment.logit_rows));
+  const at::Tensor logits = head_(last).to(at::kFloat).to(at::kCPU).contiguous();
+  segment.logits.assign(logits.data_ptr<float>(), logits.data_ptr<float>() + logits.numel());
+  return absl::OkStatus();
 }
 
 }  // namespace ebbinghaus::model

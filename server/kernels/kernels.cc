@@ -1,0 +1,49 @@
+#include "server/kernels/kernels.h"
+
+namespace ebbinghaus::kernels {
+
+extern const KernelTable kPortableKernels;
+#if defined(__x86_64__)
+extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx512Kernels;
+#endif
+
+const KernelTable* KernelsFor(Target target) {
+  switch (target) {
+    case Target::kPortable: return &kPortableKernels;
+#if defined(__x86_64__)
+    case Target::kAvx2: return &kAvx2Kernels;
+    case Target::kAvx512: return &kAvx512Kernels;
+#else
+    default: return nullptr;
+#endif
+  }
+  return nullptr;
+}
+
+bool Supports(Target target) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  switch (target) {
+    case Target::kPortable: return true;
+    case Target::kAvx2: return avx2;
+    case Target::kAvx512:
+      return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  }
+  return false;
+#else
+  return target == Target::kPortable;
+#endif
+}
+
+std::optional<Target> ChooseTarget(std::string_view name) {
+  for (const Target target : {Target::kAvx512, Target::kAvx2, Target::kPortable}) {
+    if (Supports(target) && (name.empty() || name == KernelsFor(target)->name)) return target;
+  }
+  return std::nullopt;
+}
+
+}  // namespace ebbinghaus::kernels

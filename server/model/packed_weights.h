@@ -1,0 +1,56 @@
+// From a checkpoint's tensors to packed matrices (kernels/weight_form.h): which form each takes, and the packing.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/kernels/huge_buffer.h"
+#include "server/kernels/packed_matrix.h"
+#include "server/kernels/thread_team.h"
+#include "server/model/checkpoint.h"
+
+namespace ebbinghaus::model {
+
+// What --weights asks for. kAuto keeps what the checkpoint holds: Q8_0, Q4_0 and Q4_1 without loss; Q4_K as int4 with
+// minimum; Q5 and Q6 as int8 groups, whose step is finer; F32, F16 and BF16 as bf16.
+enum class WeightChoice { kAuto, kF32, kBf16, kInt8, kInt4 };
+
+// The form a matrix takes. `is_embedding` marks the embedding and the head: under kInt4 they stay int8 in groups, since
+// every token goes through them.
+kernels::WeightForm FormFor(WeightChoice choice, TensorType stored, bool is_embedding);
+
+// One layer input times several matrices: rows of all parts one after the other, merged into one matrix where their
+// forms are the same.
+struct PackedLinear {
+  std::vector<kernels::PackedMatrix> parts;
+  int64_t rows = 0, columns = 0;
+};
+
+// All matrices of a model, in one buffer of large pages. Immutable.
+struct PackedWeights {
+  struct Layer {
+    PackedLinear query_key_value, output, gate_up, down;
+    std::vector<float> input_norm, post_attention_norm, query_norm, key_norm;  // the last two may be empty
+  };
+  std::vector<Layer> layers;
+  std::vector<float> norm;
+  kernels::PackedMatrix embedding, head;  // the same where they are tied
+
+  kernels::HugeBuffer buffer;
+  std::vector<std::unique_ptr<std::vector<float>>> biases;
+
+  uint64_t bytes() const;           // resident
+  std::string form_name() const;    // of the layers' largest share, such as "int8-group32"
+};
+
+// Packs every tensor the decoder needs, `team` sharing the work; never holds more than the packed weights and one block of
+// 16 rows per thread besides the mapped file. `progress(done_bytes, all_bytes)` is called now and then on this thread.
+// Errors: what Checkpoint::Find says; ResourceExhausted when the system has no room.
+absl::StatusOr<PackedWeights> PackWeights(const Checkpoint& checkpoint, WeightChoice choice, kernels::ThreadTeam& team,
+                                          const std::function<void(uint64_t, uint64_t)>& progress);
+
+}  // namespace ebbinghaus::model
