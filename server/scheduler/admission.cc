@@ -254,6 +254,12 @@ void Admission::ResolveEnds(GenerationRequest& request, AdmittedRequest& admitte
   spec.end_token_ids = request.stop_token_ids;
   spec.end_token_ids.insert(spec.end_token_ids.end(), admitted.eos_token_ids.begin(), admitted.eos_token_ids.end());
   SortUnique(spec.end_token_ids);
+  const auto known = std::lower_bound(spec.end_token_ids.begin(), spec.end_token_ids.end(), model_.vocabulary_size);
+  if (spec.min_new_tokens > 0 && known - spec.end_token_ids.begin() == model_.vocabulary_size) {
+    violations.Add("stop_token_ids", absl::StrCat("must leave an id that may come before min_new_tokens (",
+                                                  spec.min_new_tokens, ") is reached; all ", model_.vocabulary_size,
+                                                  " of the vocabulary end the text"));
+  }
   admitted.stop = std::move(request.stop);
 }
 

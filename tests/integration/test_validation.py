@@ -41,6 +41,7 @@ BAD = [
     ("stop: '%s'" % ("x" * 257), "stop", ["1", "256"]),
     (" ".join("stop: 's%d'" % i for i in range(17)), "stop", ["16"]),
     ("stop_token_ids: %d" % V, "stop_token_ids", [str(V - 1)]),
+    ("stop_token_ids: %s min_new_tokens: 1" % list(range(V)), "stop_token_ids", ["min_new_tokens"]),
     ("token_ids { }", "token_ids", ["at least one"]),
     ("token_ids { ids: [1, %d] }" % V, "ids", [str(V - 1)]),
     ("chat { }", "messages", ["at least one"]),

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <set>
 #include <string>
 #include <vector>
@@ -54,6 +55,12 @@ class AdmissionTest : public ::testing::Test {
     auto admitted = admission_->Admit(std::move(request), violations_);
     EXPECT_TRUE(admitted.has_value()) << violations_.ToStatus();
     return admitted ? *std::move(admitted) : AdmittedRequest{};
+  }
+
+  static std::vector<base::TokenId> AllIds() {
+    std::vector<base::TokenId> ids(support::kByteVocabulary);
+    std::iota(ids.begin(), ids.end(), 0);
+    return ids;
   }
 
   base::ModelInfo model_;  // vocabulary 258, context 1000, 4 layers
@@ -120,6 +127,10 @@ TEST_F(AdmissionTest, EveryBadValueNamesItsFieldAndWhatIsAllowed) {
       {"long stop", [](R& r) { r.stop = {std::string(257, 'x')}; }, {"stop[0]"}, {"1 to 256"}},
       {"stop not utf-8", [](R& r) { r.stop = {"\xff"}; }, {"stop[0]"}, {"UTF-8"}},
       {"stop id", [](R& r) { r.stop_token_ids = {0, 258}; }, {"stop_token_ids"}, {"[0, 257]"}},
+      {"no id may come",
+       [](R& r) { r.stop_token_ids = AllIds(), r.min_new_tokens = 1; },
+       {"stop_token_ids"},
+       {"min_new_tokens (1)", "258"}},
 
       {"attention options alone",
        [](R& r) { r.attention.emplace(); },
@@ -376,6 +387,15 @@ TEST_F(AdmissionTest, EndTokensAreEosUnlessIgnoredAndTheStopTokens) {
   const AdmittedRequest ignoring = Admitted(request);
   EXPECT_THAT(ignoring.spec->end_token_ids, ElementsAre(3, 9));
   EXPECT_THAT(ignoring.eos_token_ids, IsEmpty());
+}
+
+TEST_F(AdmissionTest, EveryIdMayEndTheTextIfNoneMustComeBefore) {
+  GenerationRequest request = Good();
+  request.stop_token_ids = AllIds();
+  EXPECT_EQ(Admitted(request).spec->end_token_ids.size(), 258u);
+  request.stop_token_ids.pop_back();
+  request.min_new_tokens = 1;
+  EXPECT_THAT(FieldsOf(request), IsEmpty());
 }
 
 TEST_F(AdmissionTest, AttentionIsAskedForBySwitchAndItsLayersComeOnceEach) {
