@@ -130,7 +130,14 @@ def test_the_good_request_is_good(pb, stub):
 
 def test_no_input_names_input(pb, stub):
     check_violation(failure(stub.Generate, pb.GenerateRequest()), "input", ["text"])
-    assert "input" in failure(stub.Tokenize, pb.TokenizeRequest()).details()
+    check_violation(failure(stub.Tokenize, pb.TokenizeRequest()), "input", ["text"])
+
+
+def test_tokenize_refuses_the_same_chats(pb, stub):
+    for chat in [pb.Chat(), pb.Chat(messages=[pb.Message(content="x")]), pb.Chat(messages=[pb.Message()] * (C + 1))]:
+        error = failure(stub.Tokenize, pb.TokenizeRequest(chat=chat))
+        check_violation(error, "chat.messages", [])
+        assert failure(stub.Generate, pb.GenerateRequest(chat=chat)).details() == error.details()
 
 
 def test_an_empty_text_is_an_empty_prompt(pb, stub):

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "server/scheduler/prompt_reader.h"
 #include "tests/support/byte_tokenizer.h"
 #include "tests/support/fake_engine.h"
 
@@ -17,6 +18,7 @@ namespace ebbinghaus::scheduler {
 namespace {
 
 using base::GenerationMode;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -352,6 +354,20 @@ TEST_F(ChatAdmissionTest, BadChatsNameWhatIsWrong) {
   EXPECT_THAT(violations_.all()[0].description, HasSubstr("36000"));
 }
 
+TEST_F(ChatAdmissionTest, MoreMessagesThanTheContextHasTokensAreNotLookedAt) {
+  EXPECT_THAT(FieldsOf(Say(ChatInput(1001, {"", "x"}))), ElementsAre("chat.messages"));
+  EXPECT_THAT(violations_.all()[0].description, AllOf(HasSubstr("1001"), HasSubstr("1000")));
+  ChatInput most(1000, {"silent", ""});
+  most[0] = {"u", "x"};
+  EXPECT_THAT(FieldsOf(Say(most)), IsEmpty());
+}
+
+TEST_F(ChatAdmissionTest, WhereTheTemplateUsesUpItsBudgetTheMessagesAreRefused) {
+  text_->chat_template = text::ChatTemplate::Parse("{% for i in range(9000000) %}{% endfor %}", {}).value();
+  EXPECT_THAT(FieldsOf(Say({{"user", "hi"}})), ElementsAre("chat.messages"));
+  EXPECT_THAT(violations_.all()[0].description, HasSubstr("steps"));
+}
+
 TEST_F(ChatAdmissionTest, TheTemplatesOwnWordsArePassedOnUnlessTheyQuoteAMessage) {
   EXPECT_THAT(FieldsOf(Say({{"robot", "SECRET"}})), ElementsAre("chat.messages"));
   EXPECT_THAT(violations_.all()[0].description, HasSubstr("no robots here"));
@@ -422,7 +438,7 @@ TEST_F(AdmissionTest, NoMoreCandidatesAreAskedForThanThereAreTokens) {
 
 TEST_F(AdmissionTest, AnyTextThatCanFitIsReadHoweverLongItsTokens) {
   // 999 tokens of the longest kind.
-  EXPECT_GE(admission_->max_text_bytes(), 999 * support::kLongPiece.size());
+  EXPECT_GE(PromptReader(text_, 1000).max_text_bytes(), 999 * support::kLongPiece.size());
 }
 
 TEST_F(AdmissionTest, TokensBeyondTheTokenizerButInTheVocabularyAreAllowed) {
