@@ -16,7 +16,7 @@ struct EngineOptions {
   std::string kv = "auto";       // auto | f32 | bf16; auto: as the weights
   std::string device = "auto";   // auto | cpu | cuda:N; auto: the first CUDA device, else the CPU
   int threads = 1;               // for libtorch's CPU operations
-  uint64_t kv_memory_bytes = 0;  // 0: half of the memory the cgroup leaves after loading the weights
+  uint64_t kv_memory_bytes = 0;  // 0: half of what the weights leave of the machine's or cgroup's memory
   uint32_t max_context = 0;      // 0: the model's; larger than the model's is an error
   std::string model_name;        // 0 length: the checkpoint's
 };
