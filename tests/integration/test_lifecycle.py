@@ -204,11 +204,11 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_exit_one(model, tmp_path)
     (broken / "model.safetensors").write_bytes(b"\xff" * 64)
     garbage = tmp_path / "model.gguf"
     garbage.write_bytes(b"GGUF" + b"\xff" * 60)
-    for path in [tmp_path / "nothing", empty, broken, garbage]:
+    for path in [tmp_path / "nothing", tmp_path / "no\x1b[31mthing\x7f\n\udcff", empty, broken, garbage]:
         ended = harness.run("--model", str(path), "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
         assert ended.returncode == 1, (path, ended)
         assert ended.stdout == ""
-        assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+        assert ended.stderr.endswith("\n") and ended.stderr[:-1].isprintable(), ended.stderr
 
 
 @pytest.mark.parametrize("flag", ["--listen", "--http-listen"])
