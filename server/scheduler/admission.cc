@@ -232,8 +232,12 @@ void Admission::ResolveReturns(const GenerationRequest& request, SequenceSpec& s
   if (request.return_attention_weights) spec.attention = std::move(attention);
 }
 
+std::string Admission::NewId() const {
+  return absl::StrFormat("req-%016x%016x", options_.random(), options_.random());
+}
+
 std::string Admission::ResolveId(const std::string& request_id, Violations& violations) const {
-  if (request_id.empty()) return absl::StrFormat("req-%016x%016x", options_.random(), options_.random());
+  if (request_id.empty()) return NewId();
   const bool printable =
       std::all_of(request_id.begin(), request_id.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
   if (request_id.size() > kMaxRequestIdBytes || !printable) {

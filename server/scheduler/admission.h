@@ -53,6 +53,9 @@ class Admission {
   // or stop string.
   std::optional<AdmittedRequest> Admit(GenerationRequest request, base::Violations& violations) const;
 
+  // For a request without one. No two are the same.
+  std::string NewId() const;
+
   base::GenerationMode ModeOf(const GenerationRequest& request) const {
     return request.generation_mode.value_or(options_.default_mode);
   }
