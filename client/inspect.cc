@@ -36,8 +36,10 @@ Lines ModelLines(const v1::GetModelResponse& model) {
 Lines StatusLines(const v1::GetServerStatusResponse& status) {
   const absl::Duration uptime =
       absl::Seconds(status.uptime().seconds()) + absl::Nanoseconds(status.uptime().nanos());
-  return {{"server", absl::StrCat(status.version(), ", ", status.state(), " for ",
-                                  absl::FormatDuration(absl::Trunc(uptime, absl::Seconds(1))))},
+  // FormatDuration writes a bare 0 for zero.
+  const std::string seconds =
+      uptime < absl::Seconds(1) ? "0s" : absl::FormatDuration(absl::Trunc(uptime, absl::Seconds(1)));
+  return {{"server", absl::StrCat(status.version(), ", ", status.state(), " for ", seconds)},
           {"threads", absl::StrCat(status.threads())},
           {"requests", absl::StrCat(status.requests_running(), " running, ",
                                     status.requests_queued(), " queued")},

@@ -176,7 +176,9 @@ std::vector<Flag> MakeFlags() {
        "one more row: sparse_attention with preset tight, N tokens long",
        Count(1, [](O& o, uint32_t n) { o.tight_tokens = n; })},
       {"json", "", kEverywhere, "print JSON instead of text", Switch(&O::json)},
-      {"verbose", "", kEverywhere, "print more", Switch(&O::verbose)},
+      {"verbose", "", kEverywhere,
+       "print more; compare: the texts, side by side where the terminal gives each 20 columns",
+       Switch(&O::verbose)},
   };
 }
 

@@ -11,7 +11,8 @@
 namespace ebbinghaus::client {
 namespace {
 
-// The longest prompt worth sending: gRPC servers refuse messages above 4 MiB unless told otherwise.
+// Far above what a server takes (ours: 16 MiB, or what fits the context), which says so itself; this only keeps an
+// endless input from filling our memory.
 constexpr size_t kMaxPromptBytes = 64u << 20;
 
 std::string ReadAll(std::istream& in) {

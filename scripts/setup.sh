@@ -17,7 +17,7 @@ LIBRARIES=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 TOOLS=(ca-certificates curl unzip python3 python3-pip python3-venv)
-ALL=(shellcheck clang-format bible-kjv-text anarchism)
+ALL=(shellcheck clang-format npm bible-kjv-text anarchism)
 
 packages=("${BUILD[@]}" "${LIBRARIES[@]}" "${TOOLS[@]}")
 case "${1:-}" in

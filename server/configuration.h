@@ -38,7 +38,7 @@ struct Configuration {
   std::string kernels = "auto";  // auto, portable, avx2, avx512
   bool deterministic = false;
   uint32_t threads = 0;          // 0 = as many as the CPU quota and affinity allow
-  uint64_t kv_memory_bytes = 0;  // 0 = half of what the weights leave free
+  uint64_t kv_memory_bytes = 0;  // 0 = half of what the weights leave of the machine's memory or the cgroup's limit
   uint32_t max_batch = 16;
   uint32_t max_queue = 64;
   uint32_t max_queue_tokens = 1u << 20;

@@ -135,7 +135,8 @@ Option KvMemoryOption() {
     return c.kv_memory_bytes == 0 ? std::string("auto") : absl::StrCat(c.kv_memory_bytes);
   };
   return {"kv-memory", "SIZE|auto",
-          "memory for K/V of all requests, such as 8GiB or 512MiB; auto: half of what the weights leave free", set,
+          "memory for K/V of all requests, such as 8GiB or 512MiB; auto: half of what the weights leave of the machine's memory, "
+          "or of the cgroup's limit", set,
           get};
 }
 

@@ -4,8 +4,9 @@
 
 #include <algorithm>
 #include <fstream>
-#include <sstream>
 #include <thread>
+
+#include "server/base/cgroup.h"
 
 namespace ebbinghaus {
 namespace {
@@ -19,38 +20,13 @@ double ReadQuota(const std::string& folder) {
   return 0;
 }
 
-// The tightest quota from `path` below `mount` up to `mount` itself. Inside a container the path is often that
-// of the host and does not exist; the mount's own limits then are the container's.
-double TightestQuota(const std::string& mount, std::string path) {
-  double tightest = 0;
-  while (true) {
-    double quota = ReadQuota(mount + path);
-    if (quota > 0 && (tightest == 0 || quota < tightest)) tightest = quota;
-    if (path.empty() || path == "/") return tightest;
-    path.erase(path.rfind('/'));
-  }
-}
-
 }  // namespace
 
 double CgroupCpuQuota(const std::string& root) {
   double tightest = 0;
-  auto consider = [&tightest](double quota) {
+  for (const std::string& folder : base::CgroupFolders("cpu", root)) {
+    const double quota = ReadQuota(folder);
     if (quota > 0 && (tightest == 0 || quota < tightest)) tightest = quota;
-  };
-  std::ifstream groups(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {  // hierarchy:controllers:path
-    size_t first = line.find(':');
-    size_t second = first == line.npos ? line.npos : line.find(':', first + 1);
-    if (second == line.npos || second + 1 >= line.size() || line[second + 1] != '/') continue;
-    std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
-    std::string path = line.substr(second + 1);
-    if (controllers == ",,") {
-      consider(TightestQuota(root + "/sys/fs/cgroup", path));
-    } else if (controllers.find(",cpu,") != controllers.npos) {
-      consider(TightestQuota(root + "/sys/fs/cgroup/cpu", path));
-      consider(TightestQuota(root + "/sys/fs/cgroup/cpu,cpuacct", path));
-    }
   }
   return tightest;
 }

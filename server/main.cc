@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <iostream>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +26,7 @@
 #include "server/scheduler/log.h"
 #include "server/scheduler/scheduler.h"
 #include "server/shutdown_signal.h"
+#include "server/text/unicode.h"
 
 extern char** environ;
 
@@ -45,10 +48,15 @@ std::map<std::string, std::string> Environment() {
   return all;
 }
 
+// One line that a terminal can show, whatever a library or a file had to say.
 int Fail(const absl::Status& status) {
-  std::string line(status.message());
-  for (char& c : line) {
-    if (c == '\n' || c == '\r') c = ' ';  // one line, whatever a library had to say
+  const std::string message(status.message());
+  std::string line;
+  for (std::string_view rest = message; !rest.empty();) {
+    const text::Utf8Step step = text::DecodeUtf8(rest);
+    const bool control = step.code_point < 0x20 || (step.code_point >= 0x7f && step.code_point < 0xa0);
+    text::AppendUtf8(control ? U' ' : step.code_point, line);
+    rest.remove_prefix(step.size);
   }
   std::cerr << "ebbinghaus-server: " << line << std::endl;
   return kExitFailure;
@@ -60,7 +68,7 @@ struct Model {
   std::unique_ptr<base::Engine> engine;
 };
 
-absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) {
+absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) try {
   Model loaded;
   auto checkpoint = model::OpenCheckpoint(c.model);
   if (!checkpoint.ok()) return checkpoint.status();
@@ -86,6 +94,8 @@ absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) {
   if (!engine.ok()) return engine.status();
   loaded.engine = *std::move(engine);
   return loaded;
+} catch (const std::exception& error) {  // such as no memory for the file's tables
+  return absl::InternalError(absl::StrCat("cannot load ", c.model, ": ", error.what()));
 }
 
 void LogLoaded(const base::ModelInfo& model, uint32_t threads) {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace ebbinghaus::base {
 
-// The smaller of the machine's memory and the cgroup's limit (v2 or v1), in bytes; 0 when neither can be read.
-uint64_t MemoryLimitBytes();
+// The smaller of the machine's memory and the cgroup's limit (v1 and v2, every level up to the root), in bytes; 0 when
+// neither can be read. `root` is prepended to /proc and /sys; tests hand in a folder of their own.
+uint64_t MemoryLimitBytes(const std::string& root = "");
 
 }  // namespace ebbinghaus::base

@@ -74,12 +74,10 @@ absl::StatusOr<base::TokenId> Sampler::Sample(absl::Span<float> logits, base::Po
   Penalize(logits);
   for (base::TokenId id : banned) logits[id] = kImpossible;
 
-  base::TokenId id;
-  if (parameters_.temperature == 0) {
-    id = static_cast<base::TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  } else {
-    id = Draw(logits, position);
-  }
+  const auto largest = std::max_element(logits.begin(), logits.end());
+  if (*largest == kImpossible) return absl::InternalError("every token of the vocabulary is banned");
+  auto id = static_cast<base::TokenId>(largest - logits.begin());
+  if (parameters_.temperature > 0) id = Draw(logits, position);
   if (output_counts_[id]++ == 0) {
     const auto at = std::lower_bound(seen_.begin(), seen_.end(), id);
     if (at == seen_.end() || *at != id) seen_.insert(at, id);

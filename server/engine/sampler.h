@@ -36,7 +36,7 @@ class Sampler {
 
   // In this order: repetition (prompt and output), presence and frequency penalty (output), logit bias, `banned` ids;
   // then greedy at temperature 0, else temperature, top-k, top-p, min-p and a draw at `position`.
-  // logits: [V], overwritten. Errors: Internal when they are not finite.
+  // logits: [V], overwritten. Errors: Internal when they are not finite, or when every id is banned.
   absl::StatusOr<base::TokenId> Sample(absl::Span<float> logits, base::Position position,
                                        absl::Span<const base::TokenId> banned);
 

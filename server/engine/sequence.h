@@ -40,6 +40,7 @@ class Sequence final : private model::MemoryMediator {
 
   // The logits that the last token was sampled from, as the model gave them: [V]. For tests.
   const std::vector<float>& last_logits() const { return logits_; }
+  const cache::KvCache& cache() const { return cache_; }
   // Requires: a memory mode.
   const memory::RetentionState& state() const { return *state_; }
   // Replaces the sampled token by another before it is fed back. For teacher forcing.

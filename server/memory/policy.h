@@ -16,7 +16,7 @@ namespace ebbinghaus::memory {
 // One token leaving one layer (per_layer) or all of them (consensus).
 struct Forgotten {
   base::Position position = 0;
-  uint32_t votes = 0;             // voting layers that want it gone; 1 under per_layer
+  uint32_t votes = 0;             // voting layers that want it gone (per_layer: its own, 0 or 1)
   std::optional<uint32_t> layer;  // set under per_layer
   base::Tick age_ticks = 0;       // since birth
   double retention = 0;           // now, mean over the layers that lose it

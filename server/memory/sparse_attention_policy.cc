@@ -227,8 +227,8 @@ ForgetDecision SparseAttentionPolicy::Forget(const RetentionState& state, Tick n
 void SparseAttentionPolicy::ForgetInLayer(const RetentionState& state, uint32_t layer,
                                           ExpiryIndex& bounds, Tick now,
                                           ForgetDecision& decision) const {
-  const std::vector<Candidate> gone =
-      LiveSet(*this, state, bounds, {layer, layer + 1, 1}, now).Choose();
+  LiveSet live_set(*this, state, bounds, {layer, layer + 1, 1}, now);
+  const std::vector<Candidate> gone = live_set.Choose();
   if (gone.empty()) return;
   if (decision.plans.empty()) {
     for (uint32_t l = 0; l < layers_; ++l)
@@ -241,7 +241,7 @@ void SparseAttentionPolicy::ForgetInLayer(const RetentionState& state, uint32_t 
     const double elapsed =
         base::ElapsedTime(now, tokens.last_reset[c.slot], parameters().time_step);
     decision.forgotten.push_back({.position = c.position,
-                                  .votes = 1,  // the layer's own, also when its budget spoke
+                                  .votes = live_set.Votes(c.slot),
                                   .layer = layer,
                                   .age_ticks = now - tokens.born[c.slot],
                                   .retention = base::Retention(elapsed, tokens.strength[c.slot])});

@@ -11,6 +11,7 @@
 #include "server/rpc/call_reactors.h"
 #include "server/rpc/request_conversion.h"
 #include "server/rpc/status_conversion.h"
+#include "server/scheduler/prompt_reader.h"
 
 namespace ebbinghaus::rpc {
 namespace {
@@ -38,7 +39,12 @@ class InferenceService final : public v1::InferenceService::CallbackService {
  public:
   InferenceService(scheduler::Scheduler* scheduler, std::shared_ptr<const text::TextModel> text, ServerFacts facts,
                    const base::Clock* clock)
-      : scheduler_(scheduler), text_(std::move(text)), facts_(std::move(facts)), clock_(clock), start_(clock->Now()) {}
+      : scheduler_(scheduler),
+        text_(std::move(text)),
+        reader_(text_, scheduler->model().context_tokens),
+        facts_(std::move(facts)),
+        clock_(clock),
+        start_(clock->Now()) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override {
@@ -62,9 +68,10 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override {
-    absl::StatusOr<std::vector<base::TokenId>> ids = Encode(*request);
-    if (!ids.ok()) return Finish(context, ToGrpcStatus(ids.status()));
-    for (base::TokenId id : *ids) {
+    base::Violations violations;
+    const std::vector<base::TokenId> ids = Encode(*request, violations);
+    if (!violations.empty()) return Finish(context, ToGrpcStatus(violations.ToStatus(), violations));
+    for (base::TokenId id : ids) {
       auto piece = text_->tokenizer->Piece(id);
       response->add_ids(id);
       response->add_pieces(piece.data(), piece.size());
@@ -153,23 +160,22 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     return nullptr;
   }
 
-  absl::StatusOr<std::vector<base::TokenId>> Encode(const v1::TokenizeRequest& request) const {
+  std::vector<base::TokenId> Encode(const v1::TokenizeRequest& request, base::Violations& violations) const {
     switch (request.input_case()) {
       case v1::TokenizeRequest::kText:
-        return text_->EncodeText(request.text(), request.parse_special());
+        return reader_.ReadText(request.text(), request.parse_special(), violations);
       case v1::TokenizeRequest::kChat:
-        if (request.chat().messages().empty()) {
-          return absl::InvalidArgumentError("chat.messages: must not be empty");
-        }
-        return text_->EncodeChat(FromProto(request.chat()), request.parse_special());
+        return reader_.ReadChat(FromProto(request.chat()), request.parse_special(), violations);
       case v1::TokenizeRequest::INPUT_NOT_SET:
         break;
     }
-    return absl::InvalidArgumentError("input: one of text and chat must be set");
+    violations.Add("input", "one of text and chat must be set");
+    return {};
   }
 
   scheduler::Scheduler* const scheduler_;
   const std::shared_ptr<const text::TextModel> text_;
+  const scheduler::PromptReader reader_;
   const ServerFacts facts_;
   const base::Clock* const clock_;
   const base::TimePoint start_;

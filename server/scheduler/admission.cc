@@ -6,7 +6,6 @@
 #include <random>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/text/unicode.h"
@@ -65,12 +64,6 @@ void SortUnique(std::vector<T>& values) {
   values.erase(std::unique(values.begin(), values.end()), values.end());
 }
 
-size_t LongestToken(const text::Tokenizer& tokenizer) {
-  size_t longest = 1;
-  for (TokenId id = 0; id < tokenizer.size(); ++id) longest = std::max(longest, tokenizer.Piece(id).size());
-  return longest;
-}
-
 }  // namespace
 
 Admission::Admission(AdmissionOptions options, base::ModelInfo model, std::shared_ptr<const text::TextModel> text)
@@ -80,7 +73,7 @@ Admission::Admission(AdmissionOptions options, base::ModelInfo model, std::share
       }()),
       model_(std::move(model)),
       text_(std::move(text)),
-      max_text_bytes_(4 * LongestToken(*text_->tokenizer) * model_.context_tokens) {}
+      reader_(text_, model_.context_tokens) {}
 
 std::optional<AdmittedRequest> Admission::Admit(GenerationRequest request, Violations& violations) const {
   SequenceSpec spec;
@@ -113,11 +106,12 @@ std::optional<AdmittedRequest> Admission::Admit(GenerationRequest request, Viola
 // The prompt; empty after a violation.
 std::vector<TokenId> Admission::ReadInput(const GenerationRequest& request, Violations& violations) const {
   std::vector<TokenId> prompt;
-  const size_t violations_before = violations.all().size();
+  const size_t violations_before = violations.count();
   if (const auto* text = std::get_if<TextInput>(&request.input)) {
-    prompt = ReadText(*text, request.parse_special, violations);
+    prompt = reader_.ReadText(*text, request.parse_special, violations);
+    if (prompt.empty() && violations.count() == violations_before) violations.Add("text", "must not be empty");
   } else if (const auto* chat = std::get_if<ChatInput>(&request.input)) {
-    prompt = ReadChat(*chat, request.parse_special, violations);
+    prompt = reader_.ReadChat(*chat, request.parse_special, violations);
   } else if (const auto* ids = std::get_if<TokenInput>(&request.input)) {
     prompt = *ids;
     CheckIds("token_ids.ids", prompt, model_.vocabulary_size, violations);
@@ -130,58 +124,8 @@ std::vector<TokenId> Admission::ReadInput(const GenerationRequest& request, Viol
                    absl::StrCat("the prompt has ", prompt.size(), " tokens; the input must have at most ",
                                 model_.context_tokens - 1, ", one less than the context"));
   }
-  if (violations.all().size() > violations_before) return {};
+  if (violations.count() > violations_before) return {};
   return prompt;
-}
-
-std::vector<TokenId> Admission::ReadText(const std::string& text, bool parse_special, Violations& violations) const {
-  if (text.size() > max_text_bytes_) {
-    violations.Add("text", absl::StrCat("has ", text.size(), " bytes; at most ", max_text_bytes_,
-                                        " can fit the context of ", model_.context_tokens, " tokens"));
-    return {};
-  }
-  std::vector<TokenId> prompt = text_->EncodeText(text, parse_special);
-  if (prompt.empty()) violations.Add("text", "must not be empty");
-  return prompt;
-}
-
-std::vector<TokenId> Admission::ReadChat(const ChatInput& chat, bool parse_special, Violations& violations) const {
-  if (!text_->chat_template) {
-    violations.Add("chat", "the model has no chat template; use text or token_ids");
-    return {};
-  }
-  if (chat.empty()) {
-    violations.Add("chat.messages", "must hold at least one message");
-    return {};
-  }
-  size_t bytes = 0;
-  bool roles = true;
-  for (size_t i = 0; i < chat.size(); ++i) {
-    bytes += chat[i].role.size() + chat[i].content.size();
-    if (!chat[i].role.empty()) continue;
-    violations.Add(absl::StrCat("chat.messages[", i, "].role"), "must not be empty");
-    roles = false;
-  }
-  if (bytes > max_text_bytes_) {
-    violations.Add("chat.messages", absl::StrCat("have ", bytes, " bytes; at most ", max_text_bytes_,
-                                                 " can fit the context of ", model_.context_tokens, " tokens"));
-    return {};
-  }
-  if (!roles) return {};
-  auto prompt = text_->EncodeChat(chat, parse_special);
-  if (!prompt.ok()) {
-    // The template words its refusal itself, and might quote a message.
-    const auto quoted = [&](const text::ChatMessage& m) {
-      return !m.content.empty() && absl::StrContains(prompt.status().message(), m.content);
-    };
-    const bool quotes = std::any_of(chat.begin(), chat.end(), quoted);
-    violations.Add("chat.messages",
-                   absl::StrCat("the model's chat template refuses them",
-                                quotes ? "" : absl::StrCat(": ", prompt.status().message().substr(0, 256))));
-    return {};
-  }
-  if (prompt->empty()) violations.Add("chat.messages", "the model's chat template makes an empty prompt of them");
-  return *std::move(prompt);
 }
 
 // An empty prompt has been reported; then any prompt that would fit is assumed.
@@ -254,6 +198,12 @@ void Admission::ResolveEnds(GenerationRequest& request, AdmittedRequest& admitte
   spec.end_token_ids = request.stop_token_ids;
   spec.end_token_ids.insert(spec.end_token_ids.end(), admitted.eos_token_ids.begin(), admitted.eos_token_ids.end());
   SortUnique(spec.end_token_ids);
+  const auto known = std::lower_bound(spec.end_token_ids.begin(), spec.end_token_ids.end(), model_.vocabulary_size);
+  if (spec.min_new_tokens > 0 && known - spec.end_token_ids.begin() == model_.vocabulary_size) {
+    violations.Add("stop_token_ids", absl::StrCat("must leave an id that may come before min_new_tokens (",
+                                                  spec.min_new_tokens, ") is reached; all ", model_.vocabulary_size,
+                                                  " of the vocabulary end the text"));
+  }
   admitted.stop = std::move(request.stop);
 }
 
@@ -282,8 +232,12 @@ void Admission::ResolveReturns(const GenerationRequest& request, SequenceSpec& s
   if (request.return_attention_weights) spec.attention = std::move(attention);
 }
 
+std::string Admission::NewId() const {
+  return absl::StrFormat("req-%016x%016x", options_.random(), options_.random());
+}
+
 std::string Admission::ResolveId(const std::string& request_id, Violations& violations) const {
-  if (request_id.empty()) return absl::StrFormat("req-%016x%016x", options_.random(), options_.random());
+  if (request_id.empty()) return NewId();
   const bool printable =
       std::all_of(request_id.begin(), request_id.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
   if (request_id.size() > kMaxRequestIdBytes || !printable) {

@@ -13,6 +13,7 @@
 #include "server/base/engine.h"
 #include "server/base/violations.h"
 #include "server/memory/parameters.h"
+#include "server/scheduler/prompt_reader.h"
 #include "server/scheduler/request.h"
 #include "server/text/text_model.h"
 
@@ -52,9 +53,8 @@ class Admission {
   // or stop string.
   std::optional<AdmittedRequest> Admit(GenerationRequest request, base::Violations& violations) const;
 
-  // Longer texts cannot fit the context, however they are tokenized, so they are refused unread: four times the
-  // longest token for every position. (Normalization shortens a text, by three at the most.)
-  size_t max_text_bytes() const { return max_text_bytes_; }
+  // For a request without one. No two are the same.
+  std::string NewId() const;
 
   base::GenerationMode ModeOf(const GenerationRequest& request) const {
     return request.generation_mode.value_or(options_.default_mode);
@@ -62,8 +62,6 @@ class Admission {
 
  private:
   std::vector<base::TokenId> ReadInput(const GenerationRequest& request, base::Violations& violations) const;
-  std::vector<base::TokenId> ReadText(const std::string& text, bool parse_special, base::Violations& violations) const;
-  std::vector<base::TokenId> ReadChat(const ChatInput& chat, bool parse_special, base::Violations& violations) const;
   void ResolveLengths(const GenerationRequest& request, base::SequenceSpec& spec, base::Violations& violations) const;
   base::SamplingParameters ResolveSampling(const SamplingRequest& request, base::Violations& violations) const;
   void ResolveReturns(const GenerationRequest& request, base::SequenceSpec& spec, base::Violations& violations) const;
@@ -74,7 +72,7 @@ class Admission {
   const AdmissionOptions options_;
   const base::ModelInfo model_;
   const std::shared_ptr<const text::TextModel> text_;
-  size_t max_text_bytes_ = 0;
+  const PromptReader reader_;
 };
 
 }  // namespace ebbinghaus::scheduler

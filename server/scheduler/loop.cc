@@ -44,7 +44,10 @@ Loop::Progress Loop::RunOneStep(std::optional<base::TimePoint> drain_deadline) {
     StartWaiting();
   }
   const std::vector<StepItem> plan = Plan(last_step);
-  if (!plan.empty()) RunStep(plan, last_step);
+  if (!plan.empty()) {
+    PublishGauges();  // a step over a long prompt takes a while
+    RunStep(plan, last_step);
+  }
   running_.erase(std::remove(running_.begin(), running_.end(), nullptr), running_.end());
   PublishGauges();
   TellEndings();
@@ -116,6 +119,8 @@ bool Loop::StartFront() {
     no_memory_for_ = front->request.request_id;  // waits until others have left
     return false;
   }
+  // Before it leaves the queue, so that whoever asks sees it in one place or the other.
+  running_count_ = static_cast<uint32_t>(running_.size()) + 1;
   std::unique_ptr<QueuedRequest> taken = queue_->TakeFront();
   if (!sequence.ok()) {
     if (absl::IsResourceExhausted(sequence.status())) metrics_->RequestRejected(metrics::Rejection::kKvMemory);

@@ -46,7 +46,7 @@ class Loop {
   // who waits is refused. An engine that throws loses the sequences of that step, nothing else.
   Progress RunOneStep(std::optional<base::TimePoint> drain_deadline);
 
-  // As of the last turn, but never behind what a reader has been told.
+  // Who takes part in the step under way counts; never behind what a reader has been told.
   uint32_t running_requests() const { return running_count_.load(); }
   uint64_t kv_used_bytes() const { return kv_used_bytes_.load(); }
 

@@ -43,6 +43,7 @@ class Scheduler::Impl {
   absl::StatusOr<std::shared_ptr<Mailbox>> Submit(GenerationRequest request, base::Violations* violations) {
     const base::GenerationMode mode = admission_.ModeOf(request);
     const base::TimePoint arrival = request.arrival;
+    if (request.request_id.empty()) request.request_id = admission_.NewId();  // a refusal's log line needs one too
     const std::string request_id = request.request_id;
     const auto refuse = [&](metrics::Rejection reason, absl::Status status) {
       Refused(mode, arrival, request_id, reason, status);

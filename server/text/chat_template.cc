@@ -1,5 +1,6 @@
 #include "server/text/chat_template.h"
 
+#include <new>
 #include <utility>
 
 #include "server/base/status_macros.h"
@@ -35,8 +36,9 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Parse(std::string_view source, ChatTe
   return parsed;
 }
 
+// The limits leave room for more than some machines have.
 absl::StatusOr<std::vector<RenderedSegment>> ChatTemplate::RenderSegments(absl::Span<const ChatMessage> messages,
-                                                                          bool add_generation_prompt, std::time_t now) const {
+                                                                          bool add_generation_prompt, std::time_t now) const try {
   jinja::NamedValues globals = {{"messages", Value::Of(MessageValues(messages))},
                                 {"add_generation_prompt", Value(add_generation_prompt)},
                                 {"bos_token", Value::Of(parsed_->tokens.bos_token)},
@@ -50,6 +52,8 @@ absl::StatusOr<std::vector<RenderedSegment>> ChatTemplate::RenderSegments(absl::
     segments.push_back({text.bytes().substr(begin, end - begin), text.marked(begin)});
   }
   return segments;
+} catch (const std::bad_alloc&) {
+  return absl::ResourceExhaustedError("chat template: out of memory");
 }
 
 absl::StatusOr<std::string> ChatTemplate::Render(absl::Span<const ChatMessage> messages, bool add_generation_prompt,

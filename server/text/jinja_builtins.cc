@@ -4,7 +4,9 @@
 #include <cmath>
 #include <ctime>
 #include <functional>
+#include <limits>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,10 +16,9 @@
 namespace ebbinghaus::text::jinja {
 namespace {
 
-using Filter = std::function<absl::StatusOr<Value>(const Value&, const Arguments&)>;
-using Test = std::function<bool(const Value&, const Arguments&)>;
+using Filter = std::function<absl::StatusOr<Value>(const Value&, const Arguments&, Budget&)>;
+using Test = std::function<bool(const Value&, const Arguments&, Budget&)>;
 
-constexpr int64_t kMaxRange = 1'000'000;
 
 absl::Status Bad(const std::string& what) { return absl::InvalidArgumentError(what); }
 
@@ -38,10 +39,15 @@ size_t SpaceAt(std::string_view s) {
 Text Strip(const Text& text, const Value* characters, bool left, bool right) {
   const std::string& bytes = text.bytes();
   const std::vector<size_t> offsets = CodePointOffsets(bytes);
-  const std::string set = characters && characters->text() ? characters->text()->bytes() : "";
+  std::set<std::string_view> set;
+  if (characters && characters->text()) {
+    const std::string_view all = characters->text()->bytes();
+    const std::vector<size_t> at = CodePointOffsets(all);
+    for (size_t i = 0; i + 1 < at.size(); ++i) set.insert(all.substr(at[i], at[i + 1] - at[i]));
+  }
   const auto drop = [&](size_t i) {
     const std::string_view c = std::string_view(bytes).substr(offsets[i], offsets[i + 1] - offsets[i]);
-    return set.empty() ? SpaceAt(c) != 0 : set.find(c) != set.npos;
+    return set.empty() ? SpaceAt(c) != 0 : set.count(c) != 0;
   };
   size_t begin = 0, end = offsets.size() - 1;
   while (left && begin < end && drop(begin)) ++begin;
@@ -67,11 +73,13 @@ Text Capitalize(const Text& text, bool every_word) {
   return text.Rewritten(std::move(bytes));
 }
 
-Text ReplaceAll(const Text& text, const Text& from, const Text& to, int64_t most) {
+Text ReplaceAll(const Text& text, const Text& from, const Text& to, int64_t most, Budget& budget) {
   if (from.empty()) return text;
   Text out;
   size_t at = 0;
-  for (size_t found; most != 0 && (found = text.bytes().find(from.bytes(), at)) != std::string::npos; --most) {
+  for (size_t found; most != 0 && (found = FindIn(text.bytes(), from.bytes(), at)) != std::string::npos; --most) {
+    if (!budget.Spend() || !budget.SpendBytes(to.size())) return Text();
+    if (out.size() + text.size() + to.size() > Budget::kMaxText) return budget.SpendText(Budget::kMaxText + 1), Text();
     out.Append(text.Slice(at, found));
     out.Append(to);
     at = found + from.size();
@@ -80,17 +88,20 @@ Text ReplaceAll(const Text& text, const Text& from, const Text& to, int64_t most
   return out;
 }
 
-List Split(const Text& text, const Value* separator, int64_t most) {
+List Split(const Text& text, const Value* separator, int64_t most, Budget& budget) {
   List parts;
   const std::string& bytes = text.bytes();
   size_t at = 0;
   if (separator && separator->text() && !separator->text()->empty()) {
     const std::string& by = separator->text()->bytes();
-    for (size_t found; most != 0 && (found = bytes.find(by, at)) != std::string::npos; --most, at = found + by.size()) parts.push_back(Value(text.Slice(at, found)));
+    for (size_t found; most != 0 && budget.Spend() && (found = FindIn(bytes, by, at)) != std::string::npos; --most) {
+      parts.push_back(Value(text.Slice(at, found)));
+      at = found + by.size();
+    }
     parts.push_back(Value(text.Slice(at, text.size())));
     return parts;
   }
-  while (true) {  // runs of white space
+  while (budget.Spend()) {  // runs of white space
     while (at < bytes.size() && IsAsciiSpace(bytes[at])) ++at;
     if (at == bytes.size()) return parts;
     size_t end = at;
@@ -100,20 +111,25 @@ List Split(const Text& text, const Value* separator, int64_t most) {
     if (most < -1 + 0 && end == bytes.size()) return parts;
     at = end;
   }
+  return parts;
 }
 
-absl::StatusOr<Value> Join(const Value& input, const Arguments& arguments) {
-  EBB_ASSIGN_OR_RETURN(const List items, Items(input));
+absl::StatusOr<Value> Join(const Value& input, const Arguments& arguments, Budget& budget) {
+  EBB_ASSIGN_OR_RETURN(const List items, Items(input, budget));
   const Value* separator = arguments.Get(0, "d");
   const Value* attribute = arguments.Get(1, "attribute");
   Text out;
-  for (size_t i = 0; i < items.size(); ++i) {
-    if (i > 0 && separator) out.Append(separator->ToText());
+  const auto append = [&](const Value& value) {
+    const Text text = value.ToText(budget);
+    if (budget.SpendText(out.size() + text.size() > Budget::kMaxText ? Budget::kMaxText + 1 : 0)) out.Append(text);
+  };
+  for (size_t i = 0; i < items.size() && budget.status().ok(); ++i) {
+    if (i > 0 && separator) append(*separator);
     if (attribute) {
-      EBB_ASSIGN_OR_RETURN(const Value value, Attribute(items[i], attribute->ToText().bytes()));
-      out.Append(value.ToText());
+      EBB_ASSIGN_OR_RETURN(const Value value, Attribute(items[i], attribute->ToText(budget).bytes(), budget));
+      append(value);
     } else {
-      out.Append(items[i].ToText());
+      append(items[i]);
     }
   }
   return Value(std::move(out));
@@ -126,52 +142,55 @@ Value Pairs(const Dict& dict) {
 }
 
 // selectattr and rejectattr: items whose attribute passes a test (or is true).
-absl::StatusOr<Value> SelectByAttribute(const Value& input, const Arguments& arguments, bool keep) {
-  EBB_ASSIGN_OR_RETURN(const List items, Items(input));
+absl::StatusOr<Value> SelectByAttribute(const Value& input, const Arguments& arguments, bool keep, Budget& budget) {
+  EBB_ASSIGN_OR_RETURN(const List items, Items(input, budget));
   if (arguments.positional.empty()) return Bad("selectattr needs an attribute's name");
-  const std::string attribute = arguments.positional[0].ToText().bytes();
+  const std::string attribute = arguments.positional[0].ToText(budget).bytes();
   List kept;
   for (const Value& item : items) {
-    EBB_ASSIGN_OR_RETURN(const Value value, Attribute(item, attribute));
+    if (!budget.status().ok()) break;
+    EBB_ASSIGN_OR_RETURN(const Value value, Attribute(item, attribute, budget));
     bool passes = value.Truth();
     if (arguments.positional.size() > 1) {
-      const std::string test = arguments.positional[1].ToText().bytes();
+      const std::string test = arguments.positional[1].ToText(budget).bytes();
       if (!IsTest(test)) return Bad(absl::StrCat("the test '", test.substr(0, 40), "' is not supported"));
       const Arguments rest{{arguments.positional.begin() + 2, arguments.positional.end()}, {}};
-      EBB_ASSIGN_OR_RETURN(passes, ApplyTest(test, value, rest));
+      EBB_ASSIGN_OR_RETURN(passes, ApplyTest(test, value, rest, budget));
     }
     if (passes == keep) kept.push_back(item);
   }
   return Value::Of(std::move(kept));
 }
 
-absl::StatusOr<Value> Map(const Value& input, const Arguments& arguments) {
-  EBB_ASSIGN_OR_RETURN(const List items, Items(input));
+absl::StatusOr<Value> Map(const Value& input, const Arguments& arguments, Budget& budget) {
+  EBB_ASSIGN_OR_RETURN(const List items, Items(input, budget));
   const Value* attribute = Find(arguments.named, "attribute");
   List mapped;
   for (const Value& item : items) {
+    if (!budget.status().ok()) break;
     if (attribute) {
-      EBB_ASSIGN_OR_RETURN(Value value, Attribute(item, attribute->ToText().bytes()));
+      EBB_ASSIGN_OR_RETURN(Value value, Attribute(item, attribute->ToText(budget).bytes(), budget));
       mapped.push_back(std::move(value));
       continue;
     }
-    if (arguments.positional.empty() || !IsFilter(arguments.positional[0].ToText().bytes())) return Bad("map needs an attribute or a filter");
+    const std::string filter = arguments.positional.empty() ? "" : arguments.positional[0].ToText(budget).bytes();
+    if (!IsFilter(filter) || filter == "map") return Bad("map needs an attribute or a filter");
     const Arguments rest{{arguments.positional.begin() + 1, arguments.positional.end()}, arguments.named};
-    EBB_ASSIGN_OR_RETURN(Value value, ApplyFilter(arguments.positional[0].ToText().bytes(), item, rest));
+    EBB_ASSIGN_OR_RETURN(Value value, ApplyFilter(filter, item, rest, budget));
     mapped.push_back(std::move(value));
   }
   return Value::Of(std::move(mapped));
 }
 
-absl::StatusOr<Value> Length(const Value& input, const Arguments&) {
+absl::StatusOr<Value> Length(const Value& input, const Arguments&, Budget&) {
   if (const Text* text = input.text()) return Value(static_cast<int64_t>(CodePointOffsets(text->bytes()).size() - 1));
   if (const Dict* dict = input.dict()) return Value(static_cast<int64_t>(dict->size()));
-  EBB_ASSIGN_OR_RETURN(const List items, Items(input));
-  return Value(static_cast<int64_t>(items.size()));
+  if (const List* list = input.list()) return Value(static_cast<int64_t>(list->size()));
+  return input.undefined() ? absl::StatusOr<Value>(Value(int64_t{0})) : Bad("this value has no length");
 }
 
-absl::StatusOr<Value> ToInteger(const Value& input, const Arguments& arguments) {
-  if (input.number()) return Value(static_cast<int64_t>(std::clamp(input.real(), -9e18, 9e18)));
+absl::StatusOr<Value> ToInteger(const Value& input, const Arguments& arguments, Budget&) {
+  if (input.number() && !std::isnan(input.real())) return Value(static_cast<int64_t>(std::clamp(input.real(), -9e18, 9e18)));
   if (const Text* text = input.text()) {
     char* end = nullptr;
     const std::string trimmed = Strip(*text, nullptr, true, true).bytes();
@@ -182,15 +201,20 @@ absl::StatusOr<Value> ToInteger(const Value& input, const Arguments& arguments) 
   return fallback ? *fallback : Value(int64_t{0});
 }
 
-absl::StatusOr<Value> EndOf(const Value& input, bool first) {
-  EBB_ASSIGN_OR_RETURN(const List items, Items(input));
+absl::StatusOr<Value> EndOf(const Value& input, bool first, Budget& budget) {
+  if (input.list() && !input.list()->empty()) return first ? input.list()->front() : input.list()->back();
+  EBB_ASSIGN_OR_RETURN(const List items, Items(input, budget));
   if (items.empty()) return Value(Undefined{"an item of an empty list"});
   return first ? items.front() : items.back();
 }
 
-absl::StatusOr<Value> Sort(const Value& input, const Arguments&) {
-  EBB_ASSIGN_OR_RETURN(List items, Items(input));
+absl::StatusOr<Value> Sort(const Value& input, const Arguments&, Budget& budget) {
+  EBB_ASSIGN_OR_RETURN(List items, Items(input, budget));
   for (const Value& item : items) {
+    // Each is compared about log2(n) times.
+    for (size_t n = items.size(); n > 1; n /= 2) {
+      if (!budget.Spend() || !item.SpendOnce(budget)) return budget.status();
+    }
     if (item.number() != items[0].number() || (!item.number() && !item.text())) return Bad("sort needs numbers or strings");
   }
   std::stable_sort(items.begin(), items.end(), [](const Value& a, const Value& b) {
@@ -199,17 +223,17 @@ absl::StatusOr<Value> Sort(const Value& input, const Arguments&) {
   return Value::Of(std::move(items));
 }
 
-absl::StatusOr<Value> Unique(const Value& input, const Arguments&) {
-  EBB_ASSIGN_OR_RETURN(const List items, Items(input));
+absl::StatusOr<Value> Unique(const Value& input, const Arguments&, Budget& budget) {
+  EBB_ASSIGN_OR_RETURN(const List items, Items(input, budget));
   List kept;
   for (const Value& item : items) {
-    if (std::none_of(kept.begin(), kept.end(), [&](const Value& k) { return Equal(k, item); })) kept.push_back(item);
+    if (std::none_of(kept.begin(), kept.end(), [&](const Value& k) { return Equal(k, item, budget); })) kept.push_back(item);
   }
   return Value::Of(std::move(kept));
 }
 
-absl::StatusOr<Value> Reverse(const Value& input, const Arguments&) {
-  EBB_ASSIGN_OR_RETURN(List items, Items(input));
+absl::StatusOr<Value> Reverse(const Value& input, const Arguments&, Budget& budget) {
+  EBB_ASSIGN_OR_RETURN(List items, Items(input, budget));
   std::reverse(items.begin(), items.end());
   if (!input.text()) return Value::Of(std::move(items));
   Text text;
@@ -217,53 +241,63 @@ absl::StatusOr<Value> Reverse(const Value& input, const Arguments&) {
   return Value(std::move(text));
 }
 
-absl::StatusOr<Value> Json(const Value& input, const Arguments& arguments) {
+absl::StatusOr<Value> Json(const Value& input, const Arguments& arguments, Budget& budget) {
   const Value* indent = arguments.Get(0, "indent");
   const int width = indent && indent->number() ? static_cast<int>(std::clamp<int64_t>(indent->integer(), 0, 16)) : -1;
-  return Value(input.ToText().Rewritten(ToJson(input, width)));
+  return Value(ToJson(input, width, budget));
 }
 
-absl::StatusOr<Value> Default(const Value& input, const Arguments& arguments) {
+absl::StatusOr<Value> Default(const Value& input, const Arguments& arguments, Budget&) {
   const Value* also_false = arguments.Get(1, "boolean");
   if (!input.undefined() && !(also_false && also_false->Truth() && !input.Truth())) return input;
   const Value* fallback = arguments.Get(0, "default_value");
   return fallback ? *fallback : Value::Of(std::string());
 }
 
+// What any filter, test or method costs at least. Those that do more than look at everything once spend more themselves.
+bool SpendOnAll(const Value& input, const Arguments& arguments, Budget& budget) {
+  for (const Value& value : arguments.positional) value.SpendOnce(budget);
+  for (const auto& [name, value] : arguments.named) value.SpendOnce(budget);
+  return budget.Spend() && input.SpendOnce(budget);
+}
+
 // A filter from text to text.
 Filter OnText(std::function<Text(const Text&)> change) {
-  return [change](const Value& input, const Arguments&) -> absl::StatusOr<Value> { return Value(change(input.ToText())); };
+  return [change](const Value& input, const Arguments&, Budget& b) -> absl::StatusOr<Value> { return Value(change(input.ToText(b))); };
 }
 
 const std::map<std::string_view, Filter>& Filters() {
   static const auto* filters = new std::map<std::string_view, Filter>{
-      {"trim", [](const Value& v, const Arguments& a) -> absl::StatusOr<Value> { return Value(Strip(v.ToText(), a.Get(0, "chars"), true, true)); }},
+      {"trim", [](const Value& v, const Arguments& a, Budget& b) -> absl::StatusOr<Value> {
+         return Value(Strip(v.ToText(b), a.Get(0, "chars"), true, true)); }},
       {"upper", OnText([](const Text& t) { return MapAscii(t, std::toupper); })},
       {"lower", OnText([](const Text& t) { return MapAscii(t, std::tolower); })},
       {"capitalize", OnText([](const Text& t) { return Capitalize(t, false); })},
       {"title", OnText([](const Text& t) { return Capitalize(t, true); })},
       {"string", OnText([](const Text& t) { return t; })},
-      {"safe", [](const Value& v, const Arguments&) -> absl::StatusOr<Value> { return v; }},
+      {"safe", [](const Value& v, const Arguments&, Budget&) -> absl::StatusOr<Value> { return v; }},
       {"length", Length}, {"count", Length}, {"tojson", Json}, {"join", Join}, {"default", Default}, {"d", Default},
       {"int", ToInteger}, {"sort", Sort}, {"unique", Unique}, {"reverse", Reverse}, {"map", Map},
-      {"first", [](const Value& v, const Arguments&) { return EndOf(v, true); }},
-      {"last", [](const Value& v, const Arguments&) { return EndOf(v, false); }},
-      {"float", [](const Value& v, const Arguments&) -> absl::StatusOr<Value> {
-         return Value(v.number() ? v.real() : std::strtod(v.ToText().bytes().c_str(), nullptr)); }},
-      {"abs", [](const Value& v, const Arguments&) -> absl::StatusOr<Value> {
+      {"first", [](const Value& v, const Arguments&, Budget& b) { return EndOf(v, true, b); }},
+      {"last", [](const Value& v, const Arguments&, Budget& b) { return EndOf(v, false, b); }},
+      {"float", [](const Value& v, const Arguments&, Budget& b) -> absl::StatusOr<Value> {
+         return Value(v.number() ? v.real() : std::strtod(v.ToText(b).bytes().c_str(), nullptr)); }},
+      {"abs", [](const Value& v, const Arguments&, Budget&) -> absl::StatusOr<Value> {
          if (!v.number()) return Bad("abs needs a number");
+         if (v.integer() == std::numeric_limits<int64_t>::min()) return Bad("a number is too large");
          return v.As<double>() ? Value(std::abs(v.real())) : Value(v.integer() < 0 ? -v.integer() : v.integer()); }},
-      {"list", [](const Value& v, const Arguments&) -> absl::StatusOr<Value> {
-         EBB_ASSIGN_OR_RETURN(List items, Items(v));
+      {"list", [](const Value& v, const Arguments&, Budget& b) -> absl::StatusOr<Value> {
+         EBB_ASSIGN_OR_RETURN(List items, Items(v, b));
          return Value::Of(std::move(items)); }},
-      {"items", [](const Value& v, const Arguments&) -> absl::StatusOr<Value> {
+      {"items", [](const Value& v, const Arguments&, Budget&) -> absl::StatusOr<Value> {
          if (v.undefined()) return Value::Of(List());
          return v.dict() ? absl::StatusOr<Value>(Pairs(*v.dict())) : Bad("items needs a mapping"); }},
-      {"replace", [](const Value& v, const Arguments& a) -> absl::StatusOr<Value> {
+      {"replace", [](const Value& v, const Arguments& a, Budget& b) -> absl::StatusOr<Value> {
          if (a.positional.size() < 2) return Bad("replace needs what to replace and by what");
-         return Value(ReplaceAll(v.ToText(), a.positional[0].ToText(), a.positional[1].ToText(), a.positional.size() > 2 ? a.positional[2].integer() : -1)); }},
-      {"selectattr", [](const Value& v, const Arguments& a) { return SelectByAttribute(v, a, true); }},
-      {"rejectattr", [](const Value& v, const Arguments& a) { return SelectByAttribute(v, a, false); }},
+         const int64_t most = a.positional.size() > 2 ? a.positional[2].integer() : -1;
+         return Value(ReplaceAll(v.ToText(b), a.positional[0].ToText(b), a.positional[1].ToText(b), most, b)); }},
+      {"selectattr", [](const Value& v, const Arguments& a, Budget& b) { return SelectByAttribute(v, a, true, b); }},
+      {"rejectattr", [](const Value& v, const Arguments& a, Budget& b) { return SelectByAttribute(v, a, false, b); }},
   };
   return *filters;
 }
@@ -276,35 +310,35 @@ bool Compare(const Value& a, const Arguments& arguments, const std::function<boo
   return false;
 }
 
-bool EqualTo(const Value& v, const Arguments& a) { return !a.positional.empty() && Equal(v, a.positional[0]); }
+bool EqualTo(const Value& v, const Arguments& a, Budget& b) { return !a.positional.empty() && Equal(v, a.positional[0], b); }
 
 const std::map<std::string_view, Test>& Tests() {
   static const auto* tests = new std::map<std::string_view, Test>{
-      {"defined", [](const Value& v, const Arguments&) { return !v.undefined(); }},
-      {"undefined", [](const Value& v, const Arguments&) { return v.undefined(); }},
-      {"none", [](const Value& v, const Arguments&) { return v.none(); }},
-      {"string", [](const Value& v, const Arguments&) { return v.text() != nullptr; }},
-      {"mapping", [](const Value& v, const Arguments&) { return v.dict() != nullptr; }},
-      {"sequence", [](const Value& v, const Arguments&) { return v.text() || v.list() || v.dict(); }},
-      {"iterable", [](const Value& v, const Arguments&) { return v.text() || v.list() || v.dict() || v.undefined(); }},
-      {"number", [](const Value& v, const Arguments&) { return v.number(); }},
-      {"integer", [](const Value& v, const Arguments&) { return v.As<int64_t>() != nullptr; }},
-      {"float", [](const Value& v, const Arguments&) { return v.As<double>() != nullptr; }},
-      {"boolean", [](const Value& v, const Arguments&) { return v.As<bool>() != nullptr; }},
-      {"true", [](const Value& v, const Arguments&) { return v.As<bool>() && *v.As<bool>(); }},
-      {"false", [](const Value& v, const Arguments&) { return v.As<bool>() && !*v.As<bool>(); }},
-      {"callable", [](const Value& v, const Arguments&) { return v.As<Callable>() != nullptr; }},
-      {"odd", [](const Value& v, const Arguments&) { return v.number() && v.integer() % 2 != 0; }},
-      {"even", [](const Value& v, const Arguments&) { return v.number() && v.integer() % 2 == 0; }},
-      {"divisibleby", [](const Value& v, const Arguments& a) {
+      {"defined", [](const Value& v, const Arguments&, Budget&) { return !v.undefined(); }},
+      {"undefined", [](const Value& v, const Arguments&, Budget&) { return v.undefined(); }},
+      {"none", [](const Value& v, const Arguments&, Budget&) { return v.none(); }},
+      {"string", [](const Value& v, const Arguments&, Budget&) { return v.text() != nullptr; }},
+      {"mapping", [](const Value& v, const Arguments&, Budget&) { return v.dict() != nullptr; }},
+      {"sequence", [](const Value& v, const Arguments&, Budget&) { return v.text() || v.list() || v.dict(); }},
+      {"iterable", [](const Value& v, const Arguments&, Budget&) { return v.text() || v.list() || v.dict() || v.undefined(); }},
+      {"number", [](const Value& v, const Arguments&, Budget&) { return v.number(); }},
+      {"integer", [](const Value& v, const Arguments&, Budget&) { return v.As<int64_t>() != nullptr; }},
+      {"float", [](const Value& v, const Arguments&, Budget&) { return v.As<double>() != nullptr; }},
+      {"boolean", [](const Value& v, const Arguments&, Budget&) { return v.As<bool>() != nullptr; }},
+      {"true", [](const Value& v, const Arguments&, Budget&) { return v.As<bool>() && *v.As<bool>(); }},
+      {"false", [](const Value& v, const Arguments&, Budget&) { return v.As<bool>() && !*v.As<bool>(); }},
+      {"callable", [](const Value& v, const Arguments&, Budget&) { return v.As<Callable>() != nullptr; }},
+      {"odd", [](const Value& v, const Arguments&, Budget&) { return v.number() && v.integer() % 2 != 0; }},
+      {"even", [](const Value& v, const Arguments&, Budget&) { return v.number() && v.integer() % 2 == 0; }},
+      {"divisibleby", [](const Value& v, const Arguments& a, Budget&) {
          return !a.positional.empty() && a.positional[0].integer() > 0 && v.integer() % a.positional[0].integer() == 0; }},
-      {"in", [](const Value& v, const Arguments& a) { return !a.positional.empty() && Contains(a.positional[0], v); }},
+      {"in", [](const Value& v, const Arguments& a, Budget& b) { return !a.positional.empty() && Contains(a.positional[0], v, b); }},
       {"equalto", EqualTo}, {"eq", EqualTo}, {"sameas", EqualTo},
-      {"ne", [](const Value& v, const Arguments& a) { return !EqualTo(v, a); }},
-      {"lt", [](const Value& v, const Arguments& a) { return Compare(v, a, [](int c) { return c < 0; }); }},
-      {"gt", [](const Value& v, const Arguments& a) { return Compare(v, a, [](int c) { return c > 0; }); }},
-      {"le", [](const Value& v, const Arguments& a) { return Compare(v, a, [](int c) { return c <= 0; }); }},
-      {"ge", [](const Value& v, const Arguments& a) { return Compare(v, a, [](int c) { return c >= 0; }); }},
+      {"ne", [](const Value& v, const Arguments& a, Budget& b) { return !EqualTo(v, a, b); }},
+      {"lt", [](const Value& v, const Arguments& a, Budget&) { return Compare(v, a, [](int c) { return c < 0; }); }},
+      {"gt", [](const Value& v, const Arguments& a, Budget&) { return Compare(v, a, [](int c) { return c > 0; }); }},
+      {"le", [](const Value& v, const Arguments& a, Budget&) { return Compare(v, a, [](int c) { return c <= 0; }); }},
+      {"ge", [](const Value& v, const Arguments& a, Budget&) { return Compare(v, a, [](int c) { return c >= 0; }); }},
   };
   return *tests;
 }
@@ -317,35 +351,35 @@ bool AnyOf(const Value* candidates, const std::function<bool(const std::string&)
   return list && std::any_of(list->begin(), list->end(), [&](const Value& v) { return v.text() && holds(v.text()->bytes()); });
 }
 
-absl::StatusOr<Value> TextMethod(const Text& text, const std::string& name, const Arguments& a) {
+absl::StatusOr<Value> TextMethod(const Text& text, const std::string& name, const Arguments& a, Budget& budget) {
   const std::string& bytes = text.bytes();
   const Value* first = a.Get(0, "");
   if (name == "strip") return Value(Strip(text, first, true, true));
   if (name == "lstrip") return Value(Strip(text, first, true, false));
   if (name == "rstrip") return Value(Strip(text, first, false, true));
-  if (name == "upper" || name == "lower" || name == "title" || name == "capitalize") return ApplyFilter(name, Value(text), {});
-  if (name == "replace") return ApplyFilter(name, Value(text), a);
-  if (name == "join") return first ? Join(*first, Arguments{{Value(text)}, {}}) : Bad("join needs a list");
+  if (name == "upper" || name == "lower" || name == "title" || name == "capitalize") return ApplyFilter(name, Value(text), {}, budget);
+  if (name == "replace") return ApplyFilter(name, Value(text), a, budget);
+  if (name == "join") return first ? Join(*first, Arguments{{Value(text)}, {}}, budget) : Bad("join needs a list");
   if (name == "split") {
     const Value* most = a.Get(1, "maxsplit");
-    return Value::Of(Split(text, first ? first : Find(a.named, "sep"), most ? most->integer() : -1));
+    return Value::Of(Split(text, first ? first : Find(a.named, "sep"), most ? most->integer() : -1, budget));
   }
-  if (name == "startswith") return Value(AnyOf(first, [&](const std::string& s) { return bytes.compare(0, s.size(), s) == 0; }));
-  if (name == "endswith") return Value(AnyOf(first, [&](const std::string& s) { return bytes.size() >= s.size() && bytes.compare(bytes.size() - s.size(), s.size(), s) == 0; }));
+  if (name == "startswith") return Value(AnyOf(first, [&](const std::string& s) { return budget.SpendBytes(s.size()) && bytes.compare(0, s.size(), s) == 0; }));
+  if (name == "endswith") return Value(AnyOf(first, [&](const std::string& s) { return budget.SpendBytes(s.size()) && bytes.size() >= s.size() && bytes.compare(bytes.size() - s.size(), s.size(), s) == 0; }));
   if (name == "find" || name == "count") {
     if (!first || !first->text()) return Bad(absl::StrCat(name, " needs a string"));
     const std::string& s = first->text()->bytes();
     if (name == "find") {
-      const size_t at = bytes.find(s);
+      const size_t at = FindIn(bytes, s);
       return Value(at == bytes.npos ? int64_t{-1} : static_cast<int64_t>(CodePointOffsets(bytes.substr(0, at)).size() - 1));
     }
-    return Value(static_cast<int64_t>(s.empty() ? 0 : Split(text, first, -1).size() - 1));
+    return Value(static_cast<int64_t>(s.empty() ? 0 : Split(text, first, -1, budget).size() - 1));
   }
   if (name == "isdigit") return Value(!bytes.empty() && std::all_of(bytes.begin(), bytes.end(), [](unsigned char c) { return std::isdigit(c); }));
   return Bad(absl::StrCat("strings have no method '", name.substr(0, 40), "' here"));
 }
 
-absl::StatusOr<Value> DictMethod(const Dict& dict, const std::string& name, const Arguments& a) {
+absl::StatusOr<Value> DictMethod(const Dict& dict, const std::string& name, const Arguments& a, Budget& budget) {
   if (name == "items") return Pairs(dict);
   if (name == "keys" || name == "values") {
     List parts;
@@ -353,14 +387,14 @@ absl::StatusOr<Value> DictMethod(const Dict& dict, const std::string& name, cons
     return Value::Of(std::move(parts));
   }
   if (name == "get" && !a.positional.empty()) {
-    const Value* found = Find(dict, a.positional[0].ToText().bytes());
+    const Value* found = Find(dict, a.positional[0].ToText(budget).bytes());
     if (found) return *found;
     return a.positional.size() > 1 ? a.positional[1] : Value(None{});
   }
   return Bad(absl::StrCat("mappings have no method '", name.substr(0, 40), "' here"));
 }
 
-absl::StatusOr<Value> Range(const Arguments& a) {
+absl::StatusOr<Value> Range(const Arguments& a, Budget& budget) {
   int64_t bounds[3] = {0, 0, 1};
   if (a.positional.empty() || a.positional.size() > 3) return Bad("range takes one to three numbers");
   for (const Value& v : a.positional) if (!v.As<int64_t>()) return Bad("range takes whole numbers");
@@ -368,9 +402,12 @@ absl::StatusOr<Value> Range(const Arguments& a) {
   else for (size_t i = 0; i < a.positional.size(); ++i) bounds[i] = a.positional[i].integer();
   if (bounds[2] == 0) return Bad("range's step must not be 0");
   const double count = (static_cast<double>(bounds[1]) - static_cast<double>(bounds[0])) / static_cast<double>(bounds[2]);
-  if (count > kMaxRange) return absl::ResourceExhaustedError("range is too long");
+  if (count > 0 && !budget.Spend(static_cast<uint64_t>(std::min<double>(count, Budget::kMaxSteps + 1)))) return budget.status();
   List numbers;
-  for (int64_t i = bounds[0]; bounds[2] > 0 ? i < bounds[1] : i > bounds[1]; i += bounds[2]) numbers.push_back(Value(i));
+  for (int64_t i = bounds[0]; bounds[2] > 0 ? i < bounds[1] : i > bounds[1];) {
+    numbers.push_back(Value(i));
+    if (__builtin_add_overflow(i, bounds[2], &i)) break;
+  }
   return Value::Of(std::move(numbers));
 }
 
@@ -390,47 +427,56 @@ bool IsGlobalFunction(std::string_view name) {
   return name == "range" || name == "namespace" || name == "dict" || name == "raise_exception" || name == "strftime_now";
 }
 
-absl::StatusOr<Value> ApplyFilter(const std::string& name, const Value& input, const Arguments& arguments) {
-  return Filters().at(name)(input, arguments);
+absl::StatusOr<Value> ApplyFilter(const std::string& name, const Value& input, const Arguments& arguments, Budget& budget) {
+  if (!SpendOnAll(input, arguments, budget)) return budget.status();
+  return Filters().at(name)(input, arguments, budget);
 }
 
-absl::StatusOr<bool> ApplyTest(const std::string& name, const Value& input, const Arguments& arguments) {
-  return Tests().at(name)(input, arguments);
+absl::StatusOr<bool> ApplyTest(const std::string& name, const Value& input, const Arguments& arguments, Budget& budget) {
+  if (!SpendOnAll(input, arguments, budget)) return budget.status();
+  return Tests().at(name)(input, arguments, budget);
 }
 
-absl::StatusOr<Value> CallMethod(const Value& object, const std::string& name, const Arguments& arguments) {
-  if (const Text* text = object.text()) return TextMethod(*text, name, arguments);
-  if (const Dict* dict = object.dict()) return DictMethod(*dict, name, arguments);
+absl::StatusOr<Value> CallMethod(const Value& object, const std::string& name, const Arguments& arguments, Budget& budget) {
+  if (!SpendOnAll(object, arguments, budget)) return budget.status();
+  if (const Text* text = object.text()) return TextMethod(*text, name, arguments, budget);
+  if (const Dict* dict = object.dict()) return DictMethod(*dict, name, arguments, budget);
   if (object.undefined()) return Bad(absl::StrCat("'", object.As<Undefined>()->name, "' is undefined"));
   return Bad(absl::StrCat("this value has no method '", name.substr(0, 40), "'"));
 }
 
-absl::StatusOr<Value> CallGlobal(const std::string& name, const Arguments& arguments, std::time_t now) {
-  if (name == "range") return Range(arguments);
+absl::StatusOr<Value> CallGlobal(const std::string& name, const Arguments& arguments, std::time_t now, Budget& budget) {
+  if (name == "range") return Range(arguments, budget);
   if (name == "strftime_now") return FormatTime(arguments, now);
   if (name == "raise_exception") {
-    return Bad(absl::StrCat("the template refuses: ", arguments.positional.empty() ? "" : arguments.positional[0].ToText().bytes()));
+    return Bad(absl::StrCat("the template refuses: ", arguments.positional.empty() ? "" : arguments.positional[0].ToText(budget).bytes()));
+  }
+  for (const auto& [key, value] : arguments.named) {
+    if (value.depth() >= Value::kNamespaceDepth) return Bad("a namespace inside another value is not supported");
   }
   Dict dict(arguments.named.begin(), arguments.named.end());
   if (name == "namespace") return Value(Namespace{std::make_shared<Dict>(std::move(dict))});
   return Value::Of(std::move(dict));
 }
 
-bool Contains(const Value& container, const Value& item) {
-  if (const Text* text = container.text()) return item.text() && text->bytes().find(item.text()->bytes()) != std::string::npos;
+bool Contains(const Value& container, const Value& item, Budget& budget) {
+  if (!container.SpendOnce(budget)) return false;
+  if (const Text* text = container.text()) return item.text() && FindIn(text->bytes(), item.text()->bytes()) != std::string::npos;
   if (const Dict* dict = container.dict()) return item.text() && Find(*dict, item.text()->bytes()) != nullptr;
   const List* list = container.list();
-  return list && std::any_of(list->begin(), list->end(), [&](const Value& v) { return Equal(v, item); });
+  return list && std::any_of(list->begin(), list->end(), [&](const Value& v) { return Equal(v, item, budget); });
 }
 
-absl::StatusOr<List> Items(const Value& value) {
+absl::StatusOr<List> Items(const Value& value, Budget& budget) {
   List items;
+  if (!value.SpendOnce(budget)) return items;
   if (const List* list = value.list()) {
     items = *list;
   } else if (const Dict* dict = value.dict()) {
     for (const auto& [key, ignored] : *dict) items.push_back(Value::Of(key));
   } else if (const Text* text = value.text()) {
     const std::vector<size_t> offsets = CodePointOffsets(text->bytes());
+    if (!budget.Spend(offsets.size())) return items;
     for (size_t i = 0; i + 1 < offsets.size(); ++i) items.push_back(Value(text->Slice(offsets[i], offsets[i + 1])));
   } else if (!value.undefined()) {
     return Bad("this value cannot be iterated");
@@ -438,12 +484,13 @@ absl::StatusOr<List> Items(const Value& value) {
   return items;
 }
 
-absl::StatusOr<Value> Attribute(const Value& object, const std::string& name) {
+absl::StatusOr<Value> Attribute(const Value& object, const std::string& name, Budget& budget) {
   if (object.undefined()) return Bad(absl::StrCat("'", object.As<Undefined>()->name, "' is undefined"));
   const Dict* dict = object.dict();
   if (const auto* space = object.As<Namespace>()) dict = space->attributes.get();
+  if (dict) budget.Spend(dict->size() / 32);
   const Value* found = dict ? Find(*dict, name) : nullptr;
-  return found ? *found : Value(Undefined{name});
+  return found ? *found : Value(Undefined{name.substr(0, 40)});
 }
 
 }  // namespace ebbinghaus::text::jinja

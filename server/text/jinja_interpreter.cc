@@ -15,9 +15,9 @@ namespace {
 using E = Expression::Kind;
 using S = Statement::Kind;
 
-constexpr int64_t kMaxSteps = 2'000'000;
 constexpr int kMaxDepth = 200;
-constexpr size_t kMaxOutput = 32 << 20;
+constexpr int kMaxValueDepth = 64;  // destructors, comparisons and printing recurse into values
+constexpr size_t kNamesPerStep = 32;
 
 absl::Status Bad(const std::string& what) { return absl::InvalidArgumentError(what); }
 
@@ -68,13 +68,27 @@ absl::StatusOr<bool> Ordered(const std::string& op, const Value& a, const Value&
   return order >= 0;
 }
 
-absl::StatusOr<Value> Repeat(const Value& a, const Value& b) {
+Value Repeat(const Value& a, const Value& b, Budget& budget) {
   const Text& text = a.text() ? *a.text() : *b.text();
-  const int64_t count = a.text() ? b.integer() : a.integer();
-  if (count > 0 && text.size() * static_cast<uint64_t>(count) > kMaxOutput) return absl::ResourceExhaustedError("a string grows too long");
+  const int64_t count = text.empty() ? 0 : std::min<int64_t>(a.text() ? b.integer() : a.integer(), Budget::kMaxText + 1);
   Text out;
+  if (count <= 0 || !budget.SpendText(text.size() * static_cast<size_t>(count))) return Value(std::move(out));
   for (int64_t i = 0; i < count; ++i) out.Append(text);
   return Value(std::move(out));
+}
+
+Value Joined(const Text& a, const Text& b, Budget& budget) {
+  if (!budget.SpendText(a.size() + b.size())) return Value(Text());
+  Text joined = a;
+  joined.Append(b);
+  return Value(std::move(joined));
+}
+
+// A value that may be kept, in a variable or in another value.
+absl::Status CheckDepth(const Value& value) {
+  if (value.depth() > Value::kNamespaceDepth) return Bad("a namespace inside another value is not supported");
+  const bool deep = value.depth() > kMaxValueDepth && value.depth() != Value::kNamespaceDepth;
+  return deep ? absl::ResourceExhaustedError("values are nested too deeply") : absl::OkStatus();
 }
 
 }  // namespace
@@ -89,10 +103,14 @@ Interpreter::Interpreter(NamedValues globals, std::time_t now) : scopes_(1), now
 absl::StatusOr<Text> Interpreter::Run(const Block& block) {
   Text out;
   EBB_RETURN_IF_ERROR(Execute(block, out).status());
+  EBB_RETURN_IF_ERROR(budget_.status());
   return out;
 }
 
-Value Interpreter::Look(const std::string& name) const {
+Value Interpreter::Look(const std::string& name) {
+  size_t names = 0;
+  for (const NamedValues& scope : scopes_) names += scope.size();
+  budget_.Spend(names / kNamesPerStep);
   for (auto scope = scopes_.rbegin(); scope != scopes_.rend(); ++scope) {
     if (const Value* value = Find(*scope, name)) return *value;
   }
@@ -110,31 +128,39 @@ void Interpreter::Set(const std::string& name, Value value) {
   scopes_.back().push_back({name, std::move(value)});
 }
 
-absl::Status Interpreter::Count(const Text& out) {
-  if (++steps_ > kMaxSteps) return absl::ResourceExhaustedError(absl::StrCat("more than ", kMaxSteps, " steps"));
-  if (out.size() > kMaxOutput) return absl::ResourceExhaustedError(absl::StrCat("more than ", kMaxOutput, " bytes of output"));
+absl::Status Interpreter::Step() {
   if (depth_ > kMaxDepth) return absl::ResourceExhaustedError("nested too deeply");
-  return absl::OkStatus();
+  budget_.Spend();
+  return budget_.status();
+}
+
+void Interpreter::Append(const Text& text, Text& out) {
+  if (budget_.SpendBytes(text.size()) && out.size() + text.size() <= Budget::kMaxText) out.Append(text);
+  else budget_.SpendText(Budget::kMaxText + 1);
 }
 
 absl::StatusOr<Interpreter::Flow> Interpreter::Execute(const Block& block, Text& out) {
+  ++depth_;
+  absl::StatusOr<Flow> flow = Flow::kNext;
   for (const auto& statement : block) {
-    const absl::Status limits = Count(out);
-    const absl::StatusOr<Flow> flow = limits.ok() ? Execute(*statement, out) : absl::StatusOr<Flow>(limits);
-    if (!flow.ok()) return AtLine(flow.status(), statement->line);
-    if (*flow != Flow::kNext) return flow;
+    const absl::Status limits = Step();
+    flow = limits.ok() ? Execute(*statement, out) : absl::StatusOr<Flow>(limits);
+    if (!budget_.status().ok() && !absl::IsResourceExhausted(flow.status())) flow = budget_.status();
+    if (!flow.ok()) flow = AtLine(flow.status(), statement->line);
+    if (!flow.ok() || *flow != Flow::kNext) break;
   }
-  return Flow::kNext;
+  --depth_;
+  return flow;
 }
 
 absl::StatusOr<Interpreter::Flow> Interpreter::Execute(const Statement& statement, Text& out) {
   switch (statement.kind) {
     case S::kText:
-      out.Append(Text(statement.text));
+      Append(Text(statement.text), out);
       break;
     case S::kOutput: {
       EBB_ASSIGN_OR_RETURN(const Value value, Evaluate(*statement.value));
-      out.Append(value.ToText());
+      Append(value.ToText(budget_), out);
       break;
     }
     case S::kIf:
@@ -168,7 +194,7 @@ absl::StatusOr<Interpreter::Flow> Interpreter::Execute(const Statement& statemen
 
 absl::Status Interpreter::Assign(const Statement&, const std::vector<std::string>& names, Value value) {
   if (names.size() > 1) {
-    EBB_ASSIGN_OR_RETURN(List items, Items(value));
+    EBB_ASSIGN_OR_RETURN(List items, Items(value, budget_));
     if (items.size() != names.size()) return Bad(absl::StrCat("cannot unpack ", items.size(), " values into ", names.size(), " names"));
     for (size_t i = 0; i < names.size(); ++i) Set(names[i], std::move(items[i]));
     return absl::OkStatus();
@@ -181,7 +207,9 @@ absl::Status Interpreter::Assign(const Statement&, const std::vector<std::string
   const Value object = Look(names[0].substr(0, dot));
   const auto* space = object.As<Namespace>();
   if (space == nullptr) return Bad("only attributes of a namespace() can be set");
+  if (value.depth() == Value::kNamespaceDepth) return Bad("a namespace inside another value is not supported");
   const std::string attribute = names[0].substr(dot + 1);
+  budget_.Spend(space->attributes->size() / kNamesPerStep);
   for (auto& [key, old] : *space->attributes) {
     if (key == attribute) {
       old = std::move(value);
@@ -194,7 +222,8 @@ absl::Status Interpreter::Assign(const Statement&, const std::vector<std::string
 
 absl::StatusOr<Interpreter::Flow> Interpreter::For(const Statement& statement, Text& out) {
   EBB_ASSIGN_OR_RETURN(const Value iterated, Evaluate(*statement.value));
-  EBB_ASSIGN_OR_RETURN(List items, Items(iterated));
+  EBB_ASSIGN_OR_RETURN(List items, Items(iterated, budget_));
+  EBB_RETURN_IF_ERROR(budget_.status());
   scopes_.emplace_back();
   ++depth_;
   const auto leave = [this](absl::StatusOr<Flow> flow) {
@@ -214,6 +243,7 @@ absl::StatusOr<Interpreter::Flow> Interpreter::For(const Statement& statement, T
   }
   const auto count = static_cast<int64_t>(items.size());
   for (int64_t i = 0; i < count; ++i) {
+    if (absl::Status s = Step(); !s.ok()) return leave(s);
     scopes_.back().clear();
     const auto neighbour = [&](int64_t at) { return at >= 0 && at < count ? items[at] : Value(Undefined{"loop neighbour"}); };
     Set("loop", Value::Of(Dict{{"index", Value(i + 1)}, {"index0", Value(i)}, {"first", Value(i == 0)}, {"last", Value(i + 1 == count)},
@@ -231,9 +261,12 @@ absl::StatusOr<Interpreter::Flow> Interpreter::For(const Statement& statement, T
 
 absl::StatusOr<Value> Interpreter::Evaluate(const Expression& e) {
   ++depth_;
-  absl::Status limits = Count(Text());
+  absl::Status limits = Step();
   absl::StatusOr<Value> value = limits.ok() ? EvaluateParts(e) : absl::StatusOr<Value>(limits);
   --depth_;
+  if (value.ok()) limits = CheckDepth(*value);
+  if (!budget_.status().ok() && !absl::IsResourceExhausted(value.status())) limits = budget_.status();
+  if (!limits.ok()) value = limits;
   if (!value.ok()) return AtLine(value.status(), e.line);
   return value;
 }
@@ -252,7 +285,7 @@ absl::StatusOr<Value> Interpreter::EvaluateParts(const Expression& e) {
     case E::kDict: {
       EBB_ASSIGN_OR_RETURN(Arguments parts, EvaluateArguments(e, 0));
       Dict dict;
-      for (size_t i = 0; i + 1 < parts.positional.size(); i += 2) dict.push_back({parts.positional[i].ToText().bytes(), parts.positional[i + 1]});
+      for (size_t i = 0; i + 1 < parts.positional.size(); i += 2) dict.push_back({parts.positional[i].ToText(budget_).bytes(), parts.positional[i + 1]});
       return Value::Of(std::move(dict));
     }
     case E::kCondition: {
@@ -265,7 +298,7 @@ absl::StatusOr<Value> Interpreter::EvaluateParts(const Expression& e) {
   }
   EBB_ASSIGN_OR_RETURN(const Value first, Evaluate(*e.arguments[0]));
   switch (e.kind) {
-    case E::kAttribute: return Attribute(first, e.name);
+    case E::kAttribute: return Attribute(first, e.name, budget_);
     case E::kNot: return Value(!first.Truth());
     case E::kAnd:
       if (!first.Truth()) return first;
@@ -278,31 +311,31 @@ absl::StatusOr<Value> Interpreter::EvaluateParts(const Expression& e) {
       return e.name == "-" ? Arithmetic("-", Value(int64_t{0}), first) : absl::StatusOr<Value>(first);
     case E::kFilter: {
       EBB_ASSIGN_OR_RETURN(const Arguments arguments, EvaluateArguments(e, 1));
-      return ApplyFilter(e.name, first, arguments);
+      return ApplyFilter(e.name, first, arguments, budget_);
     }
     case E::kTest: {
       EBB_ASSIGN_OR_RETURN(const Arguments arguments, EvaluateArguments(e, 1));
-      EBB_ASSIGN_OR_RETURN(const bool holds, ApplyTest(e.name, first, arguments));
+      EBB_ASSIGN_OR_RETURN(const bool holds, ApplyTest(e.name, first, arguments, budget_));
       return Value(holds);
     }
     case E::kItem: {
       EBB_ASSIGN_OR_RETURN(const Value key, Evaluate(*e.arguments[1]));
-      if (first.undefined()) return Bad(absl::StrCat("'", first.As<Undefined>()->name, "' is undefined"));
-      if (key.text()) {
-        if (const Dict* dict = first.dict()) {
-          const Value* found = Find(*dict, key.text()->bytes());
-          return found ? *found : Value(Undefined{key.text()->bytes()});
-        }
-        return Attribute(first, key.text()->bytes());
-      }
-      EBB_ASSIGN_OR_RETURN(const List items, first.dict() ? absl::StatusOr<List>(List()) : Items(first));
-      const auto size = static_cast<int64_t>(items.size());
-      const int64_t at = key.integer() < 0 ? key.integer() + size : key.integer();
-      if (!key.number() || at < 0 || at >= size) return Value(Undefined{"an item out of range"});
-      return items[at];
+      return Item(first, key);
     }
     default: return absl::InternalError("an expression of unknown kind");
   }
+}
+
+absl::StatusOr<Value> Interpreter::Item(const Value& object, const Value& key) {
+  if (key.text()) return Attribute(object, key.text()->bytes(), budget_);
+  if (object.undefined()) return Bad(absl::StrCat("'", object.As<Undefined>()->name, "' is undefined"));
+  if (!object.text() && !object.list() && !object.dict()) return Bad("this value has no items");
+  std::vector<size_t> offsets;
+  if (object.text() && object.SpendOnce(budget_)) offsets = CodePointOffsets(object.text()->bytes());
+  const auto size = static_cast<int64_t>(object.list() ? object.list()->size() : offsets.empty() ? 0 : offsets.size() - 1);
+  const int64_t at = key.integer() < 0 ? key.integer() + size : key.integer();
+  if (!key.number() || at < 0 || at >= size) return Value(Undefined{"an item out of range"});
+  return object.list() ? (*object.list())[at] : Value(object.text()->Slice(offsets[at], offsets[at + 1]));
 }
 
 absl::StatusOr<Arguments> Interpreter::EvaluateArguments(const Expression& e, size_t first) {
@@ -322,16 +355,12 @@ absl::StatusOr<Value> Interpreter::Binary(const Expression& e) {
   EBB_ASSIGN_OR_RETURN(const Value a, Evaluate(*e.arguments[0]));
   EBB_ASSIGN_OR_RETURN(const Value b, Evaluate(*e.arguments[1]));
   const std::string& op = e.name;
-  if (op == "==") return Value(Equal(a, b));
-  if (op == "!=") return Value(!Equal(a, b));
-  if (op == "in") return Value(Contains(b, a));
-  if (op == "not in") return Value(!Contains(b, a));
-  if (op == "~") {
-    Text joined = a.ToText();
-    joined.Append(b.ToText());
-    EBB_RETURN_IF_ERROR(Count(joined));
-    return Value(std::move(joined));
-  }
+  if (op == "==") return Value(Equal(a, b, budget_));
+  if (op == "!=") return Value(!Equal(a, b, budget_));
+  if (op == "in") return Value(Contains(b, a, budget_));
+  if (op == "not in") return Value(!Contains(b, a, budget_));
+  if (op == "~") return Joined(a.ToText(budget_), b.ToText(budget_), budget_);
+  if (a.text() && b.text()) a.SpendOnce(budget_);
   if (op[0] == '<' || op[0] == '>') {
     EBB_ASSIGN_OR_RETURN(const bool holds, Ordered(op, a, b));
     return Value(holds);
@@ -339,19 +368,14 @@ absl::StatusOr<Value> Interpreter::Binary(const Expression& e) {
   for (const Value* v : {&a, &b}) {
     if (v->undefined()) return Bad(absl::StrCat("'", v->As<Undefined>()->name, "' is undefined"));
   }
-  if (op == "+" && a.text() && b.text()) {
-    Text joined = *a.text();
-    joined.Append(*b.text());
-    EBB_RETURN_IF_ERROR(Count(joined));
-    return Value(std::move(joined));
-  }
+  if (op == "+" && a.text() && b.text()) return Joined(*a.text(), *b.text(), budget_);
   if (op == "+" && a.list() && b.list()) {
+    if (!a.SpendOnce(budget_) || !b.SpendOnce(budget_)) return budget_.status();
     List joined = *a.list();
     joined.insert(joined.end(), b.list()->begin(), b.list()->end());
-    steps_ += static_cast<int64_t>(joined.size());
     return Value::Of(std::move(joined));
   }
-  if (op == "*" && ((a.text() && b.number()) || (a.number() && b.text()))) return Repeat(a, b);
+  if (op == "*" && ((a.text() && b.number()) || (a.number() && b.text()))) return Repeat(a, b, budget_);
   if (!a.number() || !b.number()) return Bad(absl::StrCat("'", op, "' does not join these kinds of values"));
   return Arithmetic(op, a, b);
 }
@@ -365,20 +389,24 @@ absl::StatusOr<Value> Interpreter::Slice(const Expression& e) {
     if (!bounds[i]->none() && !bounds[i]->As<int64_t>()) return Bad("slice bounds must be whole numbers");
   }
   if (!object.text() && !object.list()) return Bad("only strings and lists have slices");
-  EBB_ASSIGN_OR_RETURN(const List items, Items(object));
+  if (!object.SpendOnce(budget_)) return budget_.status();
+  const std::vector<size_t> offsets = object.text() ? CodePointOffsets(object.text()->bytes()) : std::vector<size_t>();
   const auto bound = [&](int i) { return bounds[i] ? &*bounds[i] : nullptr; };
-  const auto size = static_cast<int64_t>(items.size());
+  const auto size = static_cast<int64_t>(object.list() ? object.list()->size() : offsets.size() - 1);
   const int64_t step = bound(2) && !bound(2)->none() ? bound(2)->integer() : 1;
   if (step == 0) return Bad("a slice's step must not be 0");
   const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
   const int64_t begin = ClampBound(bound(0), size, step > 0 ? 0 : size - 1, low, high);
   const int64_t end = ClampBound(bound(1), size, step > 0 ? size : -1, low, high);
-  List picked;
-  for (int64_t i = begin; step > 0 ? i < end : i > end; i += step) picked.push_back(items[i]);
-  if (object.list()) return Value::Of(std::move(picked));
+  List items;
   Text text;
-  for (const Value& character : picked) text.Append(*character.text());
-  return Value(std::move(text));
+  if (object.text() && step == 1) return Value(object.text()->Slice(offsets[begin], offsets[std::max(begin, end)]));
+  for (int64_t i = begin; step > 0 ? i < end : i > end;) {
+    if (object.list()) items.push_back((*object.list())[i]);
+    else text.Append(object.text()->Slice(offsets[i], offsets[i + 1]));
+    if (__builtin_add_overflow(i, step, &i)) break;
+  }
+  return object.list() ? Value::Of(std::move(items)) : Value(std::move(text));
 }
 
 absl::StatusOr<Value> Interpreter::Call(const Expression& e) {
@@ -386,7 +414,7 @@ absl::StatusOr<Value> Interpreter::Call(const Expression& e) {
   EBB_ASSIGN_OR_RETURN(const Arguments arguments, EvaluateArguments(e, 1));
   if (callee.kind == E::kAttribute) {
     EBB_ASSIGN_OR_RETURN(const Value object, Evaluate(*callee.arguments[0]));
-    return CallMethod(object, callee.name, arguments);
+    return CallMethod(object, callee.name, arguments, budget_);
   }
   EBB_ASSIGN_OR_RETURN(const Value function, Evaluate(callee));
   const auto* callable = function.As<Callable>();
@@ -394,11 +422,12 @@ absl::StatusOr<Value> Interpreter::Call(const Expression& e) {
     return Bad(function.undefined() ? absl::StrCat("'", function.As<Undefined>()->name, "' is undefined") : "this value cannot be called");
   }
   if (callable->macro != nullptr) return CallMacro(*callable->macro, arguments);
-  return CallGlobal(callable->name, arguments, now_);
+  return CallGlobal(callable->name, arguments, now_, budget_);
 }
 
 absl::StatusOr<Value> Interpreter::CallMacro(const Macro& macro, const Arguments& arguments) {
   if (arguments.positional.size() > macro.parameters.size()) return Bad(absl::StrCat("too many arguments for the macro ", macro.name));
+  budget_.Spend(macro.parameters.size() * (1 + arguments.named.size() / kNamesPerStep));
   NamedValues scope;
   for (size_t i = 0; i < macro.parameters.size(); ++i) {
     const auto& [name, fallback] = macro.parameters[i];
@@ -411,6 +440,7 @@ absl::StatusOr<Value> Interpreter::CallMacro(const Macro& macro, const Arguments
     scope.push_back({name, std::move(value)});
   }
   // A macro sees the template's top level and its own parameters.
+  budget_.Spend(scopes_.front().size());
   std::vector<NamedValues> outer = std::exchange(scopes_, {scopes_.front(), std::move(scope)});
   ++depth_;
   Text out;

@@ -43,30 +43,32 @@ class Interpreter {
   absl::Status Assign(const Statement& statement, const std::vector<std::string>& names, Value value);
   absl::StatusOr<Value> Evaluate(const Expression& e);
   absl::StatusOr<Value> EvaluateParts(const Expression& e);
+  absl::StatusOr<Value> Item(const Value& object, const Value& key);
   absl::StatusOr<Value> Binary(const Expression& e);
   absl::StatusOr<Value> Call(const Expression& e);
   absl::StatusOr<Value> CallMacro(const Macro& macro, const Arguments& arguments);
   absl::StatusOr<Value> Slice(const Expression& e);
   absl::StatusOr<Arguments> EvaluateArguments(const Expression& e, size_t first);
-  absl::Status Count(const Text& out);
-  Value Look(const std::string& name) const;
+  absl::Status Step();
+  void Append(const Text& text, Text& out);
+  Value Look(const std::string& name);
   void Set(const std::string& name, Value value);
 
   std::vector<NamedValues> scopes_;  // innermost last
   const std::time_t now_;
-  int64_t steps_ = 0;
+  Budget budget_;
   int depth_ = 0;
 };
 
-// Errors below get their line from the interpreter.
-absl::StatusOr<Value> ApplyFilter(const std::string& name, const Value& input, const Arguments& arguments);
-absl::StatusOr<bool> ApplyTest(const std::string& name, const Value& input, const Arguments& arguments);
-absl::StatusOr<Value> CallMethod(const Value& object, const std::string& name, const Arguments& arguments);
-absl::StatusOr<Value> CallGlobal(const std::string& name, const Arguments& arguments, std::time_t now);
+// Errors below get their line from the interpreter, which also ends the rendering when they have used up the budget.
+absl::StatusOr<Value> ApplyFilter(const std::string& name, const Value& input, const Arguments& arguments, Budget& budget);
+absl::StatusOr<bool> ApplyTest(const std::string& name, const Value& input, const Arguments& arguments, Budget& budget);
+absl::StatusOr<Value> CallMethod(const Value& object, const std::string& name, const Arguments& arguments, Budget& budget);
+absl::StatusOr<Value> CallGlobal(const std::string& name, const Arguments& arguments, std::time_t now, Budget& budget);
 bool IsGlobalFunction(std::string_view name);
-bool Contains(const Value& container, const Value& item);
+bool Contains(const Value& container, const Value& item, Budget& budget);
 // What a `for` walks over: a list's items, a dict's keys, a string's characters; nothing for undefined.
-absl::StatusOr<List> Items(const Value& value);
-absl::StatusOr<Value> Attribute(const Value& object, const std::string& name);
+absl::StatusOr<List> Items(const Value& value, Budget& budget);
+absl::StatusOr<Value> Attribute(const Value& object, const std::string& name, Budget& budget);
 
 }  // namespace ebbinghaus::text::jinja

@@ -1,12 +1,12 @@
 #include "server/text/jinja_value.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstring>
 
 namespace ebbinghaus::text::jinja {
 namespace {
-
-constexpr int kMaxDepth = 64;  // of nested lists and dicts when they are printed or compared
 
 // Python's repr of a float: the shortest digits that read back, with ".0" for whole numbers.
 std::string FloatText(double value) {
@@ -35,43 +35,6 @@ std::string Repr(const std::string& text) {
   return out + quote;
 }
 
-void AppendRepr(const Value& value, int depth, std::string& out) {
-  if (depth > kMaxDepth) {
-    out += "...";
-  } else if (const Text* text = value.text()) {
-    out += Repr(text->bytes());
-  } else if (const List* list = value.list()) {
-    out += '[';
-    for (size_t i = 0; i < list->size(); ++i) {
-      if (i > 0) out += ", ";
-      AppendRepr((*list)[i], depth + 1, out);
-    }
-    out += ']';
-  } else if (const Dict* dict = value.dict()) {
-    out += '{';
-    for (size_t i = 0; i < dict->size(); ++i) {
-      if (i > 0) out += ", ";
-      out += Repr((*dict)[i].first) + ": ";
-      AppendRepr((*dict)[i].second, depth + 1, out);
-    }
-    out += '}';
-  } else {
-    out += value.ToText().bytes();
-  }
-}
-
-bool AnyMarked(const Value& value, int depth) {
-  if (depth > kMaxDepth) return true;
-  if (const Text* text = value.text()) return text->any_marked();
-  if (const List* list = value.list()) {
-    for (const Value& v : *list) if (AnyMarked(v, depth + 1)) return true;
-  }
-  if (const Dict* dict = value.dict()) {
-    for (const auto& [key, v] : *dict) if (AnyMarked(v, depth + 1)) return true;
-  }
-  return false;
-}
-
 std::string JsonString(const std::string& text) {
   static constexpr char kHex[] = "0123456789abcdef";
   std::string out = "\"";
@@ -92,61 +55,93 @@ std::string JsonString(const std::string& text) {
   return out + '"';
 }
 
-void AppendJson(const Value& value, int indent, int depth, std::string& out) {
-  const auto line = [&](int level) {
-    if (indent >= 0) out += "\n" + std::string(static_cast<size_t>(indent) * level, ' ');
-  };
-  const std::string comma = indent >= 0 ? "," : ", ";
-  if (depth > kMaxDepth || value.none() || value.undefined()) {
-    out += "null";
-  } else if (const bool* flag = value.As<bool>()) {
-    out += *flag ? "true" : "false";
-  } else if (const Text* text = value.text()) {
-    out += JsonString(text->bytes());
-  } else if (const List* list = value.list()) {
-    out += '[';
-    for (size_t i = 0; i < list->size(); ++i) {
-      if (i > 0) out += comma;
-      line(depth + 1);
-      AppendJson((*list)[i], indent, depth + 1, out);
-    }
-    if (!list->empty()) line(depth);
-    out += ']';
-  } else if (const Dict* dict = value.dict()) {
-    out += '{';
-    for (size_t i = 0; i < dict->size(); ++i) {
-      if (i > 0) out += comma;
-      line(depth + 1);
-      out += JsonString((*dict)[i].first) + ": ";
-      AppendJson((*dict)[i].second, indent, depth + 1, out);
-    }
-    if (!dict->empty()) line(depth);
-    out += '}';
-  } else {
-    out += value.ToText().bytes();
-  }
-}
+// Writes values out, as Python's repr or JSON do, and stops when the budget does. Lists may share their items many times
+// over, so the size of what is written is not the size of the value.
+class Printer {
+ public:
+  explicit Printer(Budget& budget) : budget_(budget) {}
 
-bool EqualAt(const Value& a, const Value& b, int depth) {
-  if (depth > kMaxDepth) return false;
-  if (a.number() && b.number()) return a.real() == b.real();
-  if (a.text() && b.text()) return a.text()->bytes() == b.text()->bytes();
-  if (a.list() && b.list()) {
-    if (a.list()->size() != b.list()->size()) return false;
-    for (size_t i = 0; i < a.list()->size(); ++i) {
-      if (!EqualAt((*a.list())[i], (*b.list())[i], depth + 1)) return false;
+  Text Take() { return Text(std::move(out_), marked_); }
+
+  void Repr(const Value& value) {
+    if (const Text* text = value.text()) return Add(*text, jinja::Repr);
+    const List* list = value.list();
+    const Dict* dict = value.dict();
+    if (list == nullptr && dict == nullptr) return Put(value.ToText(budget_).bytes());
+    Put(list ? "[" : "{");
+    if (list) Each(*list, [&](const Value& item) { Repr(item); });
+    if (dict) {
+      Each(*dict, [&](const auto& entry) {
+        Put(jinja::Repr(entry.first) + ": ");
+        Repr(entry.second);
+      });
     }
-    return true;
+    Put(list ? "]" : "}");
   }
-  if (a.dict() && b.dict()) {
-    if (a.dict()->size() != b.dict()->size()) return false;
-    for (const auto& [key, value] : *a.dict()) {
-      const Value* other = Find(*b.dict(), key);
-      if (other == nullptr || !EqualAt(value, *other, depth + 1)) return false;
+
+  void Json(const Value& value, int indent, int level = 0) {
+    if (value.none() || value.undefined()) return Put("null");
+    if (const bool* flag = value.As<bool>()) return Put(*flag ? "true" : "false");
+    if (const Text* text = value.text()) return Add(*text, JsonString);
+    const List* list = value.list();
+    const Dict* dict = value.dict();
+    if (list == nullptr && dict == nullptr) return Put(value.ToText(budget_).bytes());
+    const auto line = [&](int at) {
+      if (indent >= 0) Put("\n" + std::string(static_cast<size_t>(indent) * at, ' '));
+    };
+    const char* comma = indent >= 0 ? "," : ", ";
+    Put(list ? "[" : "{");
+    if (list) {
+      Each(*list, comma, [&](const Value& item) {
+        line(level + 1);
+        Json(item, indent, level + 1);
+      });
+    } else {
+      Each(*dict, comma, [&](const auto& entry) {
+        line(level + 1);
+        Put(JsonString(entry.first) + ": ");
+        Json(entry.second, indent, level + 1);
+      });
     }
-    return true;
+    if (value.Truth()) line(level);
+    Put(list ? "]" : "}");
   }
-  return (a.none() && b.none()) || (a.undefined() && b.undefined());
+
+ private:
+  void Put(std::string_view piece) {
+    if (budget_.Spend() && budget_.SpendText(piece.size()) && out_.size() + piece.size() <= Budget::kMaxText) {
+      out_ += piece;
+    } else {
+      budget_.SpendText(Budget::kMaxText + 1);
+    }
+  }
+  void Add(const Text& text, std::string (*quote)(const std::string&)) {
+    marked_ = marked_ || text.any_marked();
+    if (budget_.SpendText(text.size())) Put(quote(text.bytes()));
+  }
+  template <typename Items, typename Write>
+  void Each(const Items& items, Write write) { Each(items, ", ", write); }
+  template <typename Items, typename Write>
+  void Each(const Items& items, const char* comma, Write write) {
+    for (size_t i = 0; i < items.size() && budget_.status().ok(); ++i) {
+      if (i > 0) Put(comma);
+      write(items[i]);
+    }
+  }
+
+  Budget& budget_;
+  std::string out_;
+  bool marked_ = false;
+};
+
+int DepthOf(const Value& value) { return value.depth(); }
+int DepthOf(const std::pair<std::string, Value>& entry) { return entry.second.depth(); }
+
+template <typename Items>
+std::shared_ptr<const Nest<Items>> Nested(Items items) {
+  int deepest = 0;
+  for (const auto& item : items) deepest = std::max(deepest, DepthOf(item));
+  return std::make_shared<const Nest<Items>>(Nest<Items>{std::move(items), deepest + 1});
 }
 
 }  // namespace
@@ -161,6 +156,39 @@ Text Text::Slice(size_t begin, size_t end) const {
 void Text::Append(const Text& other) {
   bytes_ += other.bytes_;
   marks_ += other.marks_;
+}
+
+Value Value::Of(List list) {
+  Value value;
+  value.v = Nested(std::move(list));
+  return value;
+}
+
+Value Value::Of(Dict dict) {
+  Value value;
+  value.v = Nested(std::move(dict));
+  return value;
+}
+
+const List* Value::list() const {
+  auto* nest = As<std::shared_ptr<const Nest<List>>>();
+  return nest ? &(*nest)->items : nullptr;
+}
+
+const Dict* Value::dict() const {
+  auto* nest = As<std::shared_ptr<const Nest<Dict>>>();
+  return nest ? &(*nest)->items : nullptr;
+}
+
+int Value::depth() const {
+  if (auto* nest = As<std::shared_ptr<const Nest<List>>>()) return (*nest)->depth;
+  if (auto* nest = As<std::shared_ptr<const Nest<Dict>>>()) return (*nest)->depth;
+  return As<Namespace>() ? kNamespaceDepth : 0;
+}
+
+bool Value::SpendOnce(Budget& budget) const {
+  if (text()) return budget.SpendBytes(text()->size());
+  return budget.Spend(list() ? list()->size() : dict() ? dict()->size() : 0);
 }
 
 double Value::real() const {
@@ -183,21 +211,42 @@ bool Value::Truth() const {
   return true;
 }
 
-Text Value::ToText() const {
-  if (const Text* own = text()) return *own;
+Text Value::ToText(Budget& budget) const {
+  if (const Text* own = text()) return budget.SpendText(own->size()) ? *own : Text();
   if (none()) return Text("None");
   if (const bool* flag = As<bool>()) return Text(*flag ? "True" : "False");
   if (const auto* i = As<int64_t>()) return Text(std::to_string(*i));
   if (const auto* d = As<double>()) return Text(FloatText(*d));
   if (list() || dict()) {
-    std::string out;
-    AppendRepr(*this, 0, out);
-    return Text(std::move(out), AnyMarked(*this, 0));
+    Printer printer(budget);
+    printer.Repr(*this);
+    return printer.Take();
   }
   return Text();
 }
 
-bool Equal(const Value& a, const Value& b) { return EqualAt(a, b, 0); }
+bool Equal(const Value& a, const Value& b, Budget& budget) {
+  if (!budget.Spend()) return false;
+  if (a.number() && b.number()) return a.real() == b.real();
+  if (a.text() && b.text()) {
+    if (a.text()->size() != b.text()->size() || !budget.SpendBytes(a.text()->size())) return false;
+    return a.text()->bytes() == b.text()->bytes();
+  }
+  if (a.list() && b.list()) {
+    const List &x = *a.list(), &y = *b.list();
+    return x.size() == y.size() &&
+           std::equal(x.begin(), x.end(), y.begin(), [&](const Value& i, const Value& j) { return Equal(i, j, budget); });
+  }
+  if (a.dict() && b.dict()) {
+    if (a.dict()->size() != b.dict()->size()) return false;
+    for (const auto& [key, value] : *a.dict()) {
+      const Value* other = budget.Spend(b.dict()->size()) ? Find(*b.dict(), key) : nullptr;
+      if (other == nullptr || !Equal(value, *other, budget)) return false;
+    }
+    return true;
+  }
+  return (a.none() && b.none()) || (a.undefined() && b.undefined());
+}
 
 const Value* Find(const Dict& dict, std::string_view key) {
   for (const auto& [name, value] : dict) {
@@ -206,10 +255,16 @@ const Value* Find(const Dict& dict, std::string_view key) {
   return nullptr;
 }
 
-std::string ToJson(const Value& value, int indent) {
-  std::string out;
-  AppendJson(value, indent, 0, out);
-  return out;
+Text ToJson(const Value& value, int indent, Budget& budget) {
+  Printer printer(budget);
+  printer.Json(value, indent);
+  return printer.Take();
+}
+
+size_t FindIn(std::string_view text, std::string_view part, size_t from) {
+  if (from > text.size()) return text.npos;
+  const void* found = memmem(text.data() + from, text.size() - from, part.data(), part.size());
+  return found ? static_cast<const char*>(found) - text.data() : text.npos;
 }
 
 std::vector<size_t> CodePointOffsets(std::string_view bytes) {

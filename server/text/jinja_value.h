@@ -10,6 +10,8 @@
 #include <variant>
 #include <vector>
 
+#include "server/text/jinja_budget.h"
+
 namespace ebbinghaus::text::jinja {
 
 // A string that remembers which of its bytes came from a chat message, so that those can be kept from spelling special
@@ -38,6 +40,8 @@ class Text {
 class Value;
 using List = std::vector<Value>;
 using Dict = std::vector<std::pair<std::string, Value>>;  // in order of insertion, as Python keeps it
+template <typename Items>
+struct Nest;  // a List or Dict that knows how deep it is
 
 struct Undefined {
   std::string name;
@@ -52,46 +56,62 @@ struct Callable {
   std::string name;
 };
 
+// Cheap to copy: what can be large is shared.
 class Value {
  public:
-  using Variant = std::variant<Undefined, None, bool, int64_t, double, Text, std::shared_ptr<const List>,
-                               std::shared_ptr<const Dict>, Namespace, Callable>;
+  using Variant = std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const Text>,
+                               std::shared_ptr<const Nest<List>>, std::shared_ptr<const Nest<Dict>>, Namespace, Callable>;
   template <typename T>
   static constexpr bool kIsAlternative =
       std::is_same_v<T, Undefined> || std::is_same_v<T, None> || std::is_same_v<T, bool> || std::is_same_v<T, int64_t> ||
-      std::is_same_v<T, double> || std::is_same_v<T, Text> || std::is_same_v<T, std::shared_ptr<const List>> ||
-      std::is_same_v<T, std::shared_ptr<const Dict>> || std::is_same_v<T, Namespace> || std::is_same_v<T, Callable>;
+      std::is_same_v<T, double> || std::is_same_v<T, Namespace> || std::is_same_v<T, Callable>;
+  // Deeper than any list: a namespace can change, so that a value around it could come to hold itself.
+  static constexpr int kNamespaceDepth = 1 << 20;
 
   Value() : v(Undefined{}) {}
+  explicit Value(Text text) : v(std::make_shared<const Text>(std::move(text))) {}
   template <typename T>
     requires kIsAlternative<T>
   Value(T value) : v(std::move(value)) {}  // NOLINT: implicit on purpose, a Value is any of these
 
   static Value Of(std::string text) { return Value(Text(std::move(text))); }
-  static Value Of(List list) { return Value(std::make_shared<const List>(std::move(list))); }
-  static Value Of(Dict dict) { return Value(std::make_shared<const Dict>(std::move(dict))); }
+  static Value Of(List list);
+  static Value Of(Dict dict);
 
   template <typename T>
   const T* As() const { return std::get_if<T>(&v); }
-  const Text* text() const { return As<Text>(); }
-  const List* list() const { auto* p = As<std::shared_ptr<const List>>(); return p ? p->get() : nullptr; }
-  const Dict* dict() const { auto* p = As<std::shared_ptr<const Dict>>(); return p ? p->get() : nullptr; }
+  const Text* text() const { auto* p = As<std::shared_ptr<const Text>>(); return p ? p->get() : nullptr; }
+  const List* list() const;
+  const Dict* dict() const;
   bool undefined() const { return As<Undefined>() != nullptr; }
   bool none() const { return As<None>() != nullptr; }
   bool number() const { return As<bool>() || As<int64_t>() || As<double>(); }
   double real() const;      // of a number
   int64_t integer() const;  // of a bool or integer
 
+  // How many lists and dicts lie inside one another here: 0 for a scalar, 1 for a list of scalars.
+  int depth() const;
+  // Its items, or its text in steps of the budget: what looking at all of it once costs.
+  bool SpendOnce(Budget& budget) const;
+
   bool Truth() const;
   // Python's str(), with Undefined as "".
-  Text ToText() const;
+  Text ToText(Budget& budget) const;
   Variant v;
 };
 
-bool Equal(const Value& a, const Value& b);
+template <typename Items>
+struct Nest {
+  Items items;
+  int depth = 1;
+};
+
+bool Equal(const Value& a, const Value& b, Budget& budget);
 const Value* Find(const Dict& dict, std::string_view key);
 // As Python's json.dumps(value, ensure_ascii=False, indent=indent); indent < 0: on one line.
-std::string ToJson(const Value& value, int indent);
+Text ToJson(const Value& value, int indent, Budget& budget);
+// Where `part` begins in `text`, from `from` on; npos if nowhere. In linear time, unlike std::string's.
+size_t FindIn(std::string_view text, std::string_view part, size_t from = 0);
 
 // Code points of UTF-8 bytes: the byte offset where each begins, and the end.
 std::vector<size_t> CodePointOffsets(std::string_view bytes);

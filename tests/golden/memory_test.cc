@@ -1,5 +1,6 @@
 // The evicting engine against an independent masked reimplementation of memory-spec.md (tests/golden/memory): the same
-// events, live sets, strengths, resets and logits (I8), whatever the prompt's chunks (I21).
+// events, live sets, strengths, resets and logits (I8), whatever the prompt's chunks (I21). And what needs no reference: modes
+// in which nothing fades are baseline (I11), and soft modes leave K/V alone (I12).
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -151,6 +152,121 @@ INSTANTIATE_TEST_SUITE_P(EveryCase, Memory,
                          [](const auto& info) {
                            return std::get<0>(info.param) + (std::get<1>(info.param) == Engine::kPacked ? "_packed" : "_reference");
                          });
+
+// ---- without fixtures ----
+
+constexpr const char* kModels[] = {"llama", "llama-gqa", "mistral", "qwen2", "qwen3"};
+
+base::TokenId TokenAt(uint32_t position) { return (position * 37 + position / 7) % 97; }
+
+base::SequenceSpec TeacherForced(const json& mode_and_memory, uint32_t prompt_tokens) {
+  json fixture = mode_and_memory;
+  fixture["prompt_ids"] = json::array();
+  for (uint32_t p = 0; p < prompt_tokens; ++p) fixture["prompt_ids"].push_back(TokenAt(p));
+  return SpecOf(fixture);
+}
+
+// The logits after the prompt and after each of `steps` tokens fed back.
+std::vector<std::vector<float>> ForcedLogits(const json& mode_and_memory, LoadedModel& model, uint32_t prompt_tokens,
+                                             uint32_t steps) {
+  engine::Sequence sequence(TeacherForced(mode_and_memory, prompt_tokens), model.decoder.get(), &model.pool);
+  std::vector<base::ForgetEvent> none;
+  EXPECT_TRUE(sequence.Step(prompt_tokens, none).ok());
+  std::vector<std::vector<float>> logits = {sequence.last_logits()};
+  for (uint32_t step = 1; step <= steps; ++step) {
+    std::vector<base::ForgetEvent> forgotten;
+    sequence.ReplaceLastToken(TokenAt(prompt_tokens + step - 1));
+    EXPECT_TRUE(sequence.Step(0, forgotten).ok());
+    EXPECT_TRUE(forgotten.empty());
+    logits.push_back(sequence.last_logits());
+  }
+  return logits;
+}
+
+class MemoryInvariants : public testing::TestWithParam<Engine> {};
+
+TEST_P(MemoryInvariants, WhereNothingCanFadeEveryModeGivesTheLogitsOfBaseline) {
+  constexpr uint32_t kPrompt = 40, kSteps = 60;
+  const json soft = {{"time_step", 0}, {"soft_floor", 1}, {"soft_layer_ratio", 1}, {"prompt_observation", "PROMPT_OBSERVATION_ALL"}};
+  json scaled = soft;
+  scaled["soft_form"] = "SOFT_FORM_KV_SCALE";
+  const json sparse = {{"time_step", 0}, {"prompt_observation", "PROMPT_OBSERVATION_ALL"}};
+  json alone = sparse;
+  alone["scope"] = "FORGET_SCOPE_PER_LAYER";
+  for (const char* name : kModels) {
+    LoadedModel model(std::string("tests/golden/models/") + name, GetParam());
+    const auto baseline = ForcedLogits({{"generation_mode", "GENERATION_MODE_BASELINE"}, {"memory", json::object()}}, model, kPrompt, kSteps);
+    for (const auto& [mode, memory] : {std::pair{"SOFT_DELETE", soft}, {"SOFT_DELETE", scaled}, {"SPARSE_ATTENTION", sparse}, {"SPARSE_ATTENTION", alone}}) {
+      SCOPED_TRACE(testing::Message() << name << " " << mode << " " << memory);
+      const auto logits = ForcedLogits({{"generation_mode", std::string("GENERATION_MODE_") + mode}, {"memory", memory}}, model, kPrompt, kSteps);
+      ASSERT_EQ(logits.size(), baseline.size());
+      for (size_t step = 0; step < logits.size(); ++step) EXPECT_LE(LargestError(logits[step], baseline[step]), 1e-5) << "step " << step;
+    }
+  }
+}
+
+// Keys and values of one layer's first `tokens` slots.
+std::vector<float> StoredKv(const cache::LayerCache& layer, const cache::PageShape& shape, int64_t tokens) {
+  std::vector<float> stored;
+  for (int64_t slot = 0; slot < tokens; ++slot) {
+    const int64_t page = slot / shape.page_tokens, in_page = slot % shape.page_tokens;
+    for (int64_t head = 0; head < shape.kv_heads; ++head) {
+      if (shape.packed) {
+        std::vector<float> key(shape.head_size), value(shape.head_size);
+        kernels::LoadToken(*shape.packed, layer.page_bytes()[page], head, in_page, key.data(), value.data());
+        stored.insert(stored.end(), key.begin(), key.end());
+        stored.insert(stored.end(), value.begin(), value.end());
+        continue;
+      }
+      for (const at::Tensor& whole : {layer.Keys(page), layer.Values(page)}) {  // [K, slots, D]
+        const at::Tensor row = whole[head][in_page].contiguous();
+        stored.insert(stored.end(), row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
+      }
+    }
+  }
+  return stored;
+}
+
+// [L]
+std::vector<std::vector<float>> StoredKv(const engine::Sequence& sequence, const LoadedModel& model, int64_t tokens) {
+  std::vector<std::vector<float>> layers;
+  for (uint32_t l = 0; l < sequence.cache().layers(); ++l) {
+    EXPECT_LE(tokens, sequence.cache().layer(l).live());
+    layers.push_back(StoredKv(sequence.cache().layer(l), model.pool.shape(), tokens));
+  }
+  return layers;
+}
+
+TEST_P(MemoryInvariants, SoftModesNeverChangeStoredKeysAndValues) {
+  constexpr uint32_t kPrompt = 40, kSteps = 40;
+  for (const char* name : kModels) {
+    LoadedModel model(std::string("tests/golden/models/") + name, GetParam());
+    for (const char* form : {"SOFT_FORM_LOG_BIAS", "SOFT_FORM_KV_SCALE"}) {
+      SCOPED_TRACE(testing::Message() << name << " " << form);
+      // Fades fast, in every layer, and never resets.
+      const json memory = {{"soft_form", form}, {"soft_floor", 0.1}, {"soft_layer_ratio", 1}, {"time_step", 1}, {"initial_strength", 2}, {"reset_threshold", 1}};
+      engine::Sequence sequence(TeacherForced({{"generation_mode", "GENERATION_MODE_SOFT_DELETE"}, {"memory", memory}}, kPrompt),
+                                model.decoder.get(), &model.pool);
+      std::vector<base::ForgetEvent> none;
+      ASSERT_TRUE(sequence.Step(kPrompt, none).ok());
+      const auto of_the_prompt = StoredKv(sequence, model, kPrompt);
+      auto before = of_the_prompt;
+      for (uint32_t step = 1; step <= kSteps; ++step) {
+        std::vector<base::ForgetEvent> forgotten;
+        sequence.ReplaceLastToken(TokenAt(kPrompt + step - 1));
+        ASSERT_TRUE(sequence.Step(0, forgotten).ok());
+        ASSERT_EQ(StoredKv(sequence, model, kPrompt + step - 1), before) << "step " << step;
+        before = StoredKv(sequence, model, kPrompt + step);
+      }
+      EXPECT_EQ(StoredKv(sequence, model, kPrompt), of_the_prompt);
+      const std::vector<base::TokenWeights> weights = sequence.Weights();
+      EXPECT_LT(weights[0].retention[0], 0.01) << "the test is about tokens that have faded";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryEngine, MemoryInvariants, testing::Values(Engine::kReference, Engine::kPacked),
+                         [](const auto& info) { return info.param == Engine::kPacked ? "packed" : "reference"; });
 
 }  // namespace
 }  // namespace ebbinghaus::golden

@@ -81,6 +81,10 @@ class Server:
                 values[name] = float(value)
         return values
 
+    def cpu_seconds(self):
+        """What all threads have used so far, to the nanosecond."""
+        return time.clock_gettime(~self.process.pid << 3 | 2)  # Linux's id of another process's clock
+
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
 

@@ -1,7 +1,9 @@
 """Cancelling, deadlines, refusal, draining, and how the program starts and ends."""
+import os
 import re
 import signal
 import socket
+import statistics
 import threading
 import time
 
@@ -202,11 +204,11 @@ def test_a_model_that_cannot_be_loaded_is_one_line_and_exit_one(model, tmp_path)
     (broken / "model.safetensors").write_bytes(b"\xff" * 64)
     garbage = tmp_path / "model.gguf"
     garbage.write_bytes(b"GGUF" + b"\xff" * 60)
-    for path in [tmp_path / "nothing", empty, broken, garbage]:
+    for path in [tmp_path / "nothing", tmp_path / "no\x1b[31mthing\x7f\n\udcff", empty, broken, garbage]:
         ended = harness.run("--model", str(path), "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
         assert ended.returncode == 1, (path, ended)
         assert ended.stdout == ""
-        assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+        assert ended.stderr.endswith("\n") and ended.stderr[:-1].isprintable(), ended.stderr
 
 
 @pytest.mark.parametrize("flag", ["--listen", "--http-listen"])
@@ -264,18 +266,29 @@ def test_json_logs_are_json(pb, model):
     assert any('id"1' in str(line) for line in lines)
 
 
-def test_the_first_answer_is_not_slow(pb, model):
-    """Not a benchmark: a first call that pays for start-up costs many times a later one here."""
+def first_against_later(pb, model, tokens):
+    """Processor time of a server's first answer, as a multiple of the later ones'."""
     with harness.Server(model) as server:
         stub = pb.Stub(server.channel)
-        message = pb.GenerateRequest(text="a prompt of some words to be read first", max_new_tokens=64, ignore_eos=True)
+        message = pb.GenerateRequest(text="a prompt of some words to be read first", max_new_tokens=tokens,
+                                     ignore_eos=True)
         stub.GetModel(pb.GetModelRequest())  # the connection is the client's matter
         seconds = []
         for _ in range(10):
-            usage = stub.Complete(message).finished.usage
-            seconds.append(usage.prefill_duration.ToTimedelta().total_seconds() +
-                           usage.decode_duration.ToTimedelta().total_seconds())
-        assert seconds[0] < 2.5 * sorted(seconds[1:])[4], seconds
+            begin = server.cpu_seconds()
+            stub.Complete(message)
+            seconds.append(server.cpu_seconds() - begin)
+        return seconds[0] / statistics.median(seconds[1:])
+
+
+def test_the_first_answer_costs_no_more_than_later_ones(pb, model):
+    """The warm-up's promise: at most a fifth more. Counted in processor time, which other programs do not lengthen as they do
+    wall time; what still disturbs it (caches, clock rates) does not do so at three starts in a row, a cold start does."""
+    default = os.environ.get("EBBINGHAUS_DEFAULT_MODEL")
+    ratios = []
+    while len(ratios) < 3 and not (ratios and ratios[-1] <= 1.2):
+        ratios.append(first_against_later(pb, default or model, 8 if default else 64))
+    assert ratios[-1] <= 1.2, ratios
 
 
 def test_many_clients_at_once_are_served(pb, model):

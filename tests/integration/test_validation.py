@@ -41,6 +41,7 @@ BAD = [
     ("stop: '%s'" % ("x" * 257), "stop", ["1", "256"]),
     (" ".join("stop: 's%d'" % i for i in range(17)), "stop", ["16"]),
     ("stop_token_ids: %d" % V, "stop_token_ids", [str(V - 1)]),
+    ("stop_token_ids: %s min_new_tokens: 1" % list(range(V)), "stop_token_ids", ["min_new_tokens"]),
     ("token_ids { }", "token_ids", ["at least one"]),
     ("token_ids { ids: [1, %d] }" % V, "ids", [str(V - 1)]),
     ("chat { }", "messages", ["at least one"]),
@@ -129,7 +130,14 @@ def test_the_good_request_is_good(pb, stub):
 
 def test_no_input_names_input(pb, stub):
     check_violation(failure(stub.Generate, pb.GenerateRequest()), "input", ["text"])
-    assert "input" in failure(stub.Tokenize, pb.TokenizeRequest()).details()
+    check_violation(failure(stub.Tokenize, pb.TokenizeRequest()), "input", ["text"])
+
+
+def test_tokenize_refuses_the_same_chats(pb, stub):
+    for chat in [pb.Chat(), pb.Chat(messages=[pb.Message(content="x")]), pb.Chat(messages=[pb.Message()] * (C + 1))]:
+        error = failure(stub.Tokenize, pb.TokenizeRequest(chat=chat))
+        check_violation(error, "chat.messages", [])
+        assert failure(stub.Generate, pb.GenerateRequest(chat=chat)).details() == error.details()
 
 
 def test_an_empty_text_is_an_empty_prompt(pb, stub):

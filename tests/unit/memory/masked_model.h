@@ -171,7 +171,7 @@ class MaskedModel {
     }
     for (base::Position p : gone) {
       for (uint32_t l : losing) cells_[l][p].alive = false;
-      events.push_back({step, p, layer ? 1 : votes[p], layer});
+      events.push_back({step, p, votes[p], layer});
     }
   }
 

@@ -174,6 +174,18 @@ TEST(SparseAttentionPolicyTest, PerLayerALayerForgetsForItselfAndSaysWhich) {
   EXPECT_THAT(memory.Live(2), ElementsAre(1));
 }
 
+TEST(SparseAttentionPolicyTest, PerLayerAnEventOfTheBudgetAloneHasNoVote) {
+  MemoryParameters p = Bare();
+  p.scope = ForgetScope::kPerLayer;
+  p.max_live_tokens = 8;
+  Memory memory(p, 2, 9);
+  for (Position token = 0; token < 9; ++token) memory.Strengthen(1, token, 100);
+  memory.Forget(4000);  // age takes all of layer 0, the budget two of layer 1
+  for (const Forgotten& f : memory.last.forgotten) EXPECT_EQ(f.votes, *f.layer == 0 ? 1u : 0u);
+  EXPECT_THAT(memory.Live(0), IsEmpty());
+  EXPECT_EQ(memory.Live(1).size(), 7u);
+}
+
 TEST(SparseAttentionPolicyTest, ALayerThatLosesNothingGetsAnEmptyPlanOfItsOwnSize) {
   MemoryParameters p = Bare();
   p.scope = ForgetScope::kPerLayer;

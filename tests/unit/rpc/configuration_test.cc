@@ -117,8 +117,8 @@ TEST(ConfigurationTest, FlagsOfLaterVersionsAreNotSilentlyAccepted) {
                            "--watchdog-timeout", "--tls-key", "--auth-token-file"}) {
     EXPECT_THAT(Problems({"--model", "m", flag, "1"}), HasSubstr("unknown flag")) << flag;
   }
-  EXPECT_THAT(Problems({"--model", "m", "--weights", "int8"}), HasSubstr("auto|f32|bf16"));
-  EXPECT_THAT(Problems({"--model", "m", "--engine", "packed"}), HasSubstr("reference"));
+  EXPECT_THAT(Problems({"--model", "m", "--weights", "int2"}), HasSubstr("auto|f32|bf16|int8|int4"));
+  EXPECT_THAT(Problems({"--model", "m", "--engine", "fast"}), HasSubstr("auto|packed|reference"));
 }
 
 TEST(ConfigurationTest, AMissingValueIsAProblem) {

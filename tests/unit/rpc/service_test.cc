@@ -24,6 +24,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::StartsWith;
 
 // The whole server but for its engine and its sockets.
 class ServiceTest : public testing::Test {
@@ -67,6 +68,22 @@ class ServiceTest : public testing::Test {
       trailers_[std::string(key.data(), key.size())] = std::string(value.data(), value.size());
     }
     return status;
+  }
+
+  void ExpectRefusedAlike(const std::string& input, const std::string& field) {
+    v1::TokenizeRequest request;
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(input, &request));
+    grpc::ClientContext context;
+    v1::TokenizeResponse response;
+    const grpc::Status status = stub_->Tokenize(&context, request, &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << field;
+    EXPECT_THAT(status.error_message(), StartsWith(field + ": "));
+    EXPECT_THAT(status.error_details(), AllOf(HasSubstr("google.rpc.BadRequest"), HasSubstr(field)));
+    const grpc::Status generate = Generate(input);
+    EXPECT_EQ(generate.error_code(), status.error_code());
+    if (field != "input") {
+      EXPECT_EQ(generate.error_message(), status.error_message());
+    }
   }
 
   const base::SteadyClock clock_;
@@ -206,24 +223,27 @@ TEST_F(ServiceTest, HugeAttentionTravelsInMessagesOfOneMebibyte) {
   EXPECT_EQ(positions, 3 * kPositions);
 }
 
-TEST_F(ServiceTest, TokenizeSaysWhatIsMissing) {
+TEST_F(ServiceTest, TokenizeReportsBadInputAsGenerateDoes) {
   Start();
-  v1::TokenizeResponse response;
-  v1::TokenizeRequest request;
-  {
-    grpc::ClientContext context;
-    EXPECT_EQ(stub_->Tokenize(&context, request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  for (const auto& [input, field] : std::vector<std::pair<std::string, std::string>>{
+           {"", "input"},
+           {"text: '" + std::string(40'000, 'x') + "'", "text"},
+           {"chat { messages { role: 'user' } }", "chat"}}) {
+    ExpectRefusedAlike(input, field);
   }
-  request.mutable_chat();
-  {
-    grpc::ClientContext context;
-    EXPECT_EQ(stub_->Tokenize(&context, request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  }
-  request.mutable_chat()->add_messages()->set_role("user");
-  {
-    grpc::ClientContext context;
-    grpc::Status status = stub_->Tokenize(&context, request, &response);
-    EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION) << status.error_message();
+}
+
+TEST_F(ServiceTest, TokenizeReportsBadChatsAsGenerateDoes) {
+  text_->chat_template = text::ChatTemplate::Parse("{{ messages[0].content }}", {}).value();
+  Start();
+  std::string messages;
+  for (int i = 0; i < 1001; ++i) messages += "messages { } ";
+  for (const auto& [input, field] : std::vector<std::pair<std::string, std::string>>{
+           {"chat { }", "chat.messages"},
+           {"chat { " + messages + "}", "chat.messages"},
+           {"chat { messages { role: 'user' content: 'x' } messages { content: 'x' } }", "chat.messages[1].role"},
+           {"chat { messages { role: 'user' content: '" + std::string(40'000, 'x') + "' } }", "chat.messages"}}) {
+    ExpectRefusedAlike(input, field);
   }
 }
 

@@ -5,10 +5,12 @@
 
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "server/scheduler/prompt_reader.h"
 #include "tests/support/byte_tokenizer.h"
 #include "tests/support/fake_engine.h"
 
@@ -16,6 +18,7 @@ namespace ebbinghaus::scheduler {
 namespace {
 
 using base::GenerationMode;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -54,6 +57,12 @@ class AdmissionTest : public ::testing::Test {
     auto admitted = admission_->Admit(std::move(request), violations_);
     EXPECT_TRUE(admitted.has_value()) << violations_.ToStatus();
     return admitted ? *std::move(admitted) : AdmittedRequest{};
+  }
+
+  static std::vector<base::TokenId> AllIds() {
+    std::vector<base::TokenId> ids(support::kByteVocabulary);
+    std::iota(ids.begin(), ids.end(), 0);
+    return ids;
   }
 
   base::ModelInfo model_;  // vocabulary 258, context 1000, 4 layers
@@ -120,6 +129,10 @@ TEST_F(AdmissionTest, EveryBadValueNamesItsFieldAndWhatIsAllowed) {
       {"long stop", [](R& r) { r.stop = {std::string(257, 'x')}; }, {"stop[0]"}, {"1 to 256"}},
       {"stop not utf-8", [](R& r) { r.stop = {"\xff"}; }, {"stop[0]"}, {"UTF-8"}},
       {"stop id", [](R& r) { r.stop_token_ids = {0, 258}; }, {"stop_token_ids"}, {"[0, 257]"}},
+      {"no id may come",
+       [](R& r) { r.stop_token_ids = AllIds(), r.min_new_tokens = 1; },
+       {"stop_token_ids"},
+       {"min_new_tokens (1)", "258"}},
 
       {"attention options alone",
        [](R& r) { r.attention.emplace(); },
@@ -341,6 +354,20 @@ TEST_F(ChatAdmissionTest, BadChatsNameWhatIsWrong) {
   EXPECT_THAT(violations_.all()[0].description, HasSubstr("36000"));
 }
 
+TEST_F(ChatAdmissionTest, MoreMessagesThanTheContextHasTokensAreNotLookedAt) {
+  EXPECT_THAT(FieldsOf(Say(ChatInput(1001, {"", "x"}))), ElementsAre("chat.messages"));
+  EXPECT_THAT(violations_.all()[0].description, AllOf(HasSubstr("1001"), HasSubstr("1000")));
+  ChatInput most(1000, {"silent", ""});
+  most[0] = {"u", "x"};
+  EXPECT_THAT(FieldsOf(Say(most)), IsEmpty());
+}
+
+TEST_F(ChatAdmissionTest, WhereTheTemplateUsesUpItsBudgetTheMessagesAreRefused) {
+  text_->chat_template = text::ChatTemplate::Parse("{% for i in range(9000000) %}{% endfor %}", {}).value();
+  EXPECT_THAT(FieldsOf(Say({{"user", "hi"}})), ElementsAre("chat.messages"));
+  EXPECT_THAT(violations_.all()[0].description, HasSubstr("steps"));
+}
+
 TEST_F(ChatAdmissionTest, TheTemplatesOwnWordsArePassedOnUnlessTheyQuoteAMessage) {
   EXPECT_THAT(FieldsOf(Say({{"robot", "SECRET"}})), ElementsAre("chat.messages"));
   EXPECT_THAT(violations_.all()[0].description, HasSubstr("no robots here"));
@@ -378,6 +405,15 @@ TEST_F(AdmissionTest, EndTokensAreEosUnlessIgnoredAndTheStopTokens) {
   EXPECT_THAT(ignoring.eos_token_ids, IsEmpty());
 }
 
+TEST_F(AdmissionTest, EveryIdMayEndTheTextIfNoneMustComeBefore) {
+  GenerationRequest request = Good();
+  request.stop_token_ids = AllIds();
+  EXPECT_EQ(Admitted(request).spec->end_token_ids.size(), 258u);
+  request.stop_token_ids.pop_back();
+  request.min_new_tokens = 1;
+  EXPECT_THAT(FieldsOf(request), IsEmpty());
+}
+
 TEST_F(AdmissionTest, AttentionIsAskedForBySwitchAndItsLayersComeOnceEach) {
   GenerationRequest request = Good();
   request.return_attention_weights = true;
@@ -402,7 +438,7 @@ TEST_F(AdmissionTest, NoMoreCandidatesAreAskedForThanThereAreTokens) {
 
 TEST_F(AdmissionTest, AnyTextThatCanFitIsReadHoweverLongItsTokens) {
   // 999 tokens of the longest kind.
-  EXPECT_GE(admission_->max_text_bytes(), 999 * support::kLongPiece.size());
+  EXPECT_GE(PromptReader(text_, 1000).max_text_bytes(), 999 * support::kLongPiece.size());
 }
 
 TEST_F(AdmissionTest, TokensBeyondTheTokenizerButInTheVocabularyAreAllowed) {

@@ -613,6 +613,20 @@ TEST_F(LoopTest, ByTheTimeTheReaderHearsTheEndIdGaugesAndLogKnowIt) {
   EXPECT_EQ(log_.size(), 2u);
 }
 
+TEST_F(LoopTest, ARequestCountsAsRunningFromItsFirstStepOn) {
+  uint32_t steps = 0;
+  script_->on_step = [&](const std::vector<base::StepItem>&) {
+    ++steps;
+    EXPECT_EQ(loop_->running_requests(), 1u);
+    EXPECT_EQ(queue_->waiting().requests, 0u);
+    EXPECT_TRUE(Shows("ebbinghaus_requests_running{mode=\"baseline\"} 1"));
+  };
+  const auto a = Submit(Ask("x", 2));
+  RunUntilIdle();
+  EXPECT_EQ(steps, 2u);
+  EXPECT_EQ(loop_->running_requests(), 0u);
+}
+
 TEST_F(LoopTest, GaugesFollowWhatRuns) {
   GenerationRequest sparse = Ask("0123456789", 5);
   sparse.generation_mode = GenerationMode::kSparseAttention;

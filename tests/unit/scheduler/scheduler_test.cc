@@ -146,6 +146,20 @@ TEST_F(SchedulerTest, BadInputComesBackAtOnceWithItsViolations) {
   EXPECT_THAT(page, HasSubstr("requests_rejected_total{reason=\"invalid_argument\"} 1"));
 }
 
+TEST_F(SchedulerTest, ARefusedRequestHasAnIdInTheLog) {
+  std::vector<std::string> log;
+  ConfigureLog({LogFormat::kText, LogLevel::kInfo, [&log](std::string_view line) { log.emplace_back(line); }});
+  Start();
+  EXPECT_FALSE(Submit(Ask("", 5)).ok());
+  EXPECT_FALSE(Submit(Ask("", 5, "mine")).ok());
+  scheduler_->Drain();
+  EXPECT_FALSE(Submit(Ask("x", 5)).ok());
+  ASSERT_EQ(log.size(), 3u);
+  EXPECT_THAT(log[0], HasSubstr("id=req-"));
+  EXPECT_THAT(log[1], HasSubstr("id=mine"));
+  EXPECT_THAT(log[2], HasSubstr("id=req-"));
+}
+
 TEST_F(SchedulerTest, RefusesWhenTheQueueIsFullAndTakesMoreWhenOneHasLeft) {
   Gate gate;
   script_->on_step = [&](const auto&) { gate.Pass(); };

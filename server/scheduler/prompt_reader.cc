@@ -1,0 +1,76 @@
+#include "server/scheduler/prompt_reader.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace ebbinghaus::scheduler {
+namespace {
+
+using base::TokenId;
+using base::Violations;
+
+size_t LongestToken(const text::Tokenizer& tokenizer) {
+  size_t longest = 1;
+  for (TokenId id = 0; id < tokenizer.size(); ++id) longest = std::max(longest, tokenizer.Piece(id).size());
+  return longest;
+}
+
+}  // namespace
+
+PromptReader::PromptReader(std::shared_ptr<const text::TextModel> text, uint32_t context_tokens)
+    : text_(std::move(text)),
+      context_tokens_(context_tokens),
+      max_text_bytes_(4 * LongestToken(*text_->tokenizer) * context_tokens_) {}
+
+std::vector<TokenId> PromptReader::ReadText(const std::string& text, bool parse_special, Violations& violations) const {
+  if (text.size() <= max_text_bytes_) return text_->EncodeText(text, parse_special);
+  violations.Add("text", absl::StrCat("has ", text.size(), " bytes; at most ", max_text_bytes_,
+                                      " can fit the context of ", context_tokens_, " tokens"));
+  return {};
+}
+
+std::vector<TokenId> PromptReader::ReadChat(const ChatInput& chat, bool parse_special, Violations& violations) const {
+  if (!CheckMessages(chat, violations)) return {};
+  auto prompt = text_->EncodeChat(chat, parse_special);
+  if (!prompt.ok()) {
+    // The template words its refusal itself, and might quote a message.
+    const auto quoted = [&](const text::ChatMessage& m) {
+      return !m.content.empty() && absl::StrContains(prompt.status().message(), m.content);
+    };
+    const bool quotes = std::any_of(chat.begin(), chat.end(), quoted);
+    violations.Add("chat.messages",
+                   absl::StrCat("the model's chat template refuses them",
+                                quotes ? "" : absl::StrCat(": ", prompt.status().message().substr(0, 256))));
+    return {};
+  }
+  if (prompt->empty()) violations.Add("chat.messages", "the model's chat template makes an empty prompt of them");
+  return *std::move(prompt);
+}
+
+bool PromptReader::CheckMessages(const ChatInput& chat, Violations& violations) const {
+  const size_t before = violations.count();
+  if (!text_->chat_template) {
+    violations.Add("chat", "the model has no chat template; use text");
+  } else if (chat.empty()) {
+    violations.Add("chat.messages", "must hold at least one message");
+  } else if (chat.size() > context_tokens_) {
+    violations.Add("chat.messages", absl::StrCat("are ", chat.size(), "; the context of ", context_tokens_,
+                                                 " tokens cannot hold more than so many"));
+  }
+  if (violations.count() > before) return false;
+  size_t bytes = 0;
+  for (size_t i = 0; i < chat.size(); ++i) {
+    bytes += chat[i].role.size() + chat[i].content.size();
+    if (chat[i].role.empty()) violations.Add(absl::StrCat("chat.messages[", i, "].role"), "must not be empty");
+  }
+  if (bytes > max_text_bytes_) {
+    violations.Add("chat.messages", absl::StrCat("have ", bytes, " bytes; at most ", max_text_bytes_,
+                                                 " can fit the context of ", context_tokens_, " tokens"));
+  }
+  return violations.count() == before;
+}
+
+}  // namespace ebbinghaus::scheduler
