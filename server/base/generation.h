@@ -70,7 +70,7 @@ struct SamplingParameters {
   double presence_penalty = 0;
   double frequency_penalty = 0;
   uint64_t seed = 0;
-  std::vector<std::pair<TokenId, double>> logit_bias;
+  std::vector<std::pair<TokenId, double>> logit_bias = {};
 };
 
 // Which attention rows a sequence wants back.

@@ -22,7 +22,7 @@ struct PageShape {
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   // Set: pages are bytes in the CPU kernels' layout, which then says it all. Not set: tensors.
-  std::optional<kernels::KvLayout> packed;
+  std::optional<kernels::KvLayout> packed = std::nullopt;
 
   uint64_t page_bytes() const;
   uint64_t PagesFor(uint64_t tokens) const { return (tokens + page_tokens - 1) / page_tokens; }

@@ -22,8 +22,8 @@ struct EngineOptions {
   int threads = 1;
   uint64_t kv_memory_bytes = 0;  // 0: half of what the weights leave of the machine's or cgroup's memory
   uint32_t max_context = 0;      // 0: the model's; larger than the model's is an error
-  std::string model_name;        // 0 length: the checkpoint's
-  std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress;  // while weights are packed; may be empty
+  std::string model_name = "";        // 0 length: the checkpoint's
+  std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress = {};  // while weights are packed; may be empty
 };
 
 // Loads the weights. Errors: InvalidArgument for options this machine or build cannot do, and whatever the checkpoint says.

@@ -65,8 +65,7 @@ model::Segment Sequence::Begin(uint32_t prompt_tokens, std::vector<base::ForgetE
           .cache = &cache_,
           .memory = observed ? this : nullptr,
           .logit_rows = pass_samples_ ? 1 : 0,
-          .logits = std::move(logits_),
-          .status = {}};
+          .logits = std::move(logits_)};
 }
 
 absl::StatusOr<std::optional<base::SampledToken>> Sequence::End(model::Segment segment) {

@@ -36,14 +36,14 @@ struct AttentionTask {
   int64_t out_stride = 0;
 
   // Only with one row: how its slots weigh (spec 4.2).
-  base::AttentionWeighting weighting;
+  base::AttentionWeighting weighting = {};
   const float* strength = nullptr;         // [N]
   const base::Tick* last_reset = nullptr;  // [N]
   base::Tick now = 0;
 
   // Mass: mean over the query heads of the probability, before values are scaled (spec 3).
   int64_t first_mass_row = INT64_MAX;  // rows from here on are summed in `columns`
-  MassColumns columns;
+  MassColumns columns = {};
   // [N rounded up to kBlockSlots], or null when nobody wants it. Required where the task's only row is summed.
   float* last_row_mass = nullptr;
 };

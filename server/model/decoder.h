@@ -22,8 +22,8 @@ struct Segment {
   MemoryMediator* memory = nullptr;  // null: plain attention, nothing observed
   int64_t logit_rows = 1;            // of how many of the last rows; 0 = none
 
-  std::vector<float> logits;  // out: [logit_rows, V]
-  absl::Status status;        // out: ResourceExhausted when the page pool is full; the sequence is then unusable
+  std::vector<float> logits = {};  // out: [logit_rows, V]
+  absl::Status status = {};        // out: ResourceExhausted when the page pool is full; the sequence is then unusable
 };
 
 // Immutable but for scratch memory; the state of a sequence is in its KvCache. One thread.

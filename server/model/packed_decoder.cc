@@ -176,9 +176,7 @@ void PackedDecoder::Attend(uint32_t index) {
                                 .queries = &qkv_[row * qkv_stride],
                                 .query_stride = qkv_stride,
                                 .out = &attended_[row * out_stride],
-                                .out_stride = out_stride,
-                                .weighting = {},
-                                .columns = {}};
+                                .out_stride = out_stride};
     Mass& mass = mass_[s];
     mass.wanted = {};
     if (segment.memory != nullptr) {

@@ -24,7 +24,7 @@ struct PackedOptions {
   kernels::Target target = kernels::Target::kPortable;
   int threads = 1;
   int64_t page_tokens = 64;  // divides kernels::kBlockSlots; a multiple of 16
-  std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress;  // while packing; may be empty
+  std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress = {};  // while packing; may be empty
 };
 
 // A row's result does not depend, bit for bit, on the other rows of the pass, on how its prompt was cut into passes, nor

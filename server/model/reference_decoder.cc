@@ -142,8 +142,7 @@ cache::PageShape ReferenceDecoder::page_shape() const {
           .head_size = config_.head_size,
           .page_tokens = options_.page_tokens,
           .dtype = options_.kv,
-          .device = options_.device,
-          .packed = std::nullopt};
+          .device = options_.device};
 }
 
 void ReferenceDecoder::Forward(absl::Span<Segment> segments) {

@@ -54,8 +54,7 @@ inline std::unique_ptr<model::Decoder> LoadDecoder(const model::Checkpoint& chec
                                                  .kv = kernels::KvForm::kF32,
                                                  .target = *kernels::ChooseTarget(""),
                                                  .threads = 2,
-                                                 .page_tokens = 16,
-                                                 .progress = {}})
+                                                 .page_tokens = 16})
       .value();
 }
 
@@ -77,9 +76,7 @@ inline std::vector<float> Forward(model::Decoder& decoder, absl::Span<const base
   model::Segment segment{.tokens = ids.subspan(first, count),
                          .first = static_cast<base::Position>(first),
                          .cache = &cache,
-                         .logit_rows = rows,
-                         .logits = {},
-                         .status = {}};
+                         .logit_rows = rows};
   decoder.Forward(absl::MakeSpan(&segment, 1));
   if (!segment.status.ok()) throw std::runtime_error(segment.status.ToString());
   return segment.logits;
