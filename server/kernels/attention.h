@@ -21,7 +21,7 @@ namespace ebbinghaus::kernels {
 // Column sums of attention mass over several rows, in units of kMassUnit.
 struct MassColumns {
   int64_t* sums = nullptr;             // [N], added to
-  int32_t* last_strong_row = nullptr;  // [N], raised to the last row whose mass reached `threshold`
+  int32_t* last_strong_row = nullptr;  // [N], raised to the task's last row whose mass reached `threshold`
   float threshold = 0;
 };
 

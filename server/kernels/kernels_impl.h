@@ -238,7 +238,7 @@ struct Kernels {
   static int32_t Quantize(const float* x, int64_t n, int64_t padded, float& scale, int8_t* out) {
     const float largest = Largest(x, n);
     scale = largest / 127.0f;
-    const float inverse = largest > 0 ? 127.0f / largest : 0;
+    const float inverse = largest > 1e-30f ? 127.0f / largest : 0;  // of less, the quotient may be infinite
     const F factor = Isa::Set(inverse);
     I sum = Isa::SetInt(0);
     int64_t i = 0;

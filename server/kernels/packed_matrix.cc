@@ -103,7 +103,7 @@ void PackRow(WeightForm form, const float* row, int64_t columns, int64_t lane, s
       for (int64_t c = 0; c < columns; ++c) Put(block + c / 2 * kLineBytes + lane * 4 + c % 2 * 2, FloatToBf16(row[c]));
       return;
     case WeightForm::kInt8Row: {
-      const float scale = LargestMagnitude(row, columns) / 127, inverse = scale > 0 ? 1 / scale : 0;
+      const float scale = LargestMagnitude(row, columns) / 127, inverse = scale > 1e-30f ? 1 / scale : 0;
       for (int64_t c = 0; c < PaddedColumns(form, columns); ++c) {
         const float x = c < columns ? row[c] * inverse : 0;
         block[c / 4 * kLineBytes + lane * 4 + c % 4] = std::byte{Code(x, -127, 127, 128)};

@@ -24,7 +24,8 @@ class ThreadTeam {
 
   int threads() const { return static_cast<int>(shares_.size()); }
 
-  // Calls body(begin, end, thread) until [0, count) is covered, in chunks of at most `chunk`. Each thread begins with a
+  // Calls body(begin, end, thread) until [0, count) is covered, in chunks of at most `chunk` (a team of one: all at once).
+  // Requires: chunk >= 1. Each thread begins with a
   // contiguous share of its own, from front to back, so that it reads one linear stream; who is done helps the others,
   // so that a thread whose core is taken away holds nobody up for long. Returns when all is done.
   // Allocates nothing. `body` must not throw and must not call For.
