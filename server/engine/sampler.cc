@@ -120,6 +120,11 @@ absl::StatusOr<base::TokenId> Sampler::Sample(absl::Span<const float> logits, ba
   return id;
 }
 
+// What top-p's prefix must reach. Weights are fp32, so a prefix that has the share exactly may lack a rounding.
+double Sampler::Share(double total) const {
+  return parameters_.top_p < 1 ? parameters_.top_p * total * (1 - 1e-6) : std::numeric_limits<double>::infinity();
+}
+
 // Fills ranked_ with at least the tokens that top-k, top-p and min-p can keep, looking at the light ones only where it must.
 // Returns the weight of all that top-k keeps, which top-p takes its share of.
 double Sampler::CollectCandidates(absl::Span<const float> logits, double total) {
@@ -140,7 +145,7 @@ double Sampler::CollectCandidates(absl::Span<const float> logits, double total) 
       for (const Ranked& token : ranked_) sum += weights_[token.second];
       return sum;
     }
-    if (parameters_.top_k == 0 && (sum >= parameters_.top_p * total || parameters_.min_p > least)) return total;
+    if (parameters_.top_k == 0 && (sum >= Share(total) || parameters_.min_p > least)) return total;
     if (all) return parameters_.top_k > 0 ? sum : total;
   }
 }
@@ -154,7 +159,7 @@ base::TokenId Sampler::Draw(absl::Span<const float> logits, float largest, base:
   kernels.exponentials(weights_.data(), static_cast<int64_t>(weights_.size()), weights_.data());
   double total = 0;
   for (const float weight : weights_) total += weight;
-  total = CollectCandidates(logits, total);
+  const double share = Share(CollectCandidates(logits, total));
 
   // Walk down the ranking, sorting only as far as the walk goes. top-p keeps the shortest prefix that reaches its
   // share; min-p what weighs at least that fraction of the heaviest.
@@ -171,7 +176,7 @@ base::TokenId Sampler::Draw(absl::Span<const float> logits, float largest, base:
     if (i > 0 && weight < parameters_.min_p) break;
     sum += weight;
     prefix.push_back(sum);
-    if (sum >= parameters_.top_p * total) break;
+    if (sum >= share) break;
   }
   const double target = UniformAt(parameters_.seed, position) * sum;
   const size_t drawn = std::upper_bound(prefix.begin(), prefix.end(), target) - prefix.begin();

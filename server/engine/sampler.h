@@ -44,6 +44,7 @@ class Sampler {
   bool ChangesLogits() const;
   void Penalize(absl::Span<float> logits) const;
   base::TokenId Draw(absl::Span<const float> logits, float largest, base::Position position);
+  double Share(double total) const;
   double CollectCandidates(absl::Span<const float> logits, double total);
 
   const base::SamplingParameters parameters_;

@@ -44,7 +44,8 @@ std::vector<base::SequenceSpec> Specs() {
     memory->prompt_observation = base::PromptObservation::kAll;
   }
   specs[3].mode = specs[4].mode = GenerationMode::kSparseAttention;
-  specs[3].memory.time_step = 2;
+  specs[3].memory.time_step = 3;
+  specs[3].memory.reset_threshold = 1;
   specs[3].memory.recent_tokens = 4;
   specs[4].memory = memory::PresetParameters(memory::Preset::kTight);
   specs[4].memory.recent_tokens = 8;
@@ -157,21 +158,30 @@ TEST_P(PackedEngine, ASequencesResultsDependOnNothingButItself) {
   }
 }
 
-TEST_P(PackedEngine, EveryInstructionSetComputesTheSame) {
+// The largest difference of the logits of sequences that forgot alike: a rounding may turn a forget decision.
+float LargestDifference(const std::vector<Outcome>& a, const std::vector<Outcome>& b) {
+  float worst = 0;
+  for (size_t s = 0; s < a.size(); ++s) {
+    if (a[s].forgotten != b[s].forgotten) continue;
+    for (size_t step = 0; step < a[s].logits.size(); ++step) {
+      worst = std::max(worst, LargestDifference(a[s].logits[step], b[s].logits[step]));
+    }
+  }
+  return worst;
+}
+
+TEST_P(PackedEngine, InstructionSetsDifferLessThanTheFormDoesFromFp32) {
   const auto specs = Specs();
-  const auto expected = RunTogether(*Load(GetParam(), 1, Target::kPortable), specs, 16);
+  const Forms forms = GetParam();
+  const auto portable = RunTogether(*Load(forms, 1, Target::kPortable), specs, 16);
+  const auto fp32 = RunTogether(*Load({forms.checkpoint, WeightChoice::kF32, KvForm::kF32}, 1, Target::kPortable), specs, 16);
+  // Sums differ in their last bits (fused or not); where numbers are then rounded to bf16 or int8, that may be one such step.
+  const float tolerance = std::max(1e-4f, LargestDifference(portable, fp32));
+  EXPECT_LT(tolerance, 1.0f);
   for (const Target target : kernels::kAllTargets) {
     if (target == Target::kPortable || !kernels::Supports(target)) continue;
-    // AVX-512 rounds activations and probabilities to bf16 where weights or K/V are bf16.
-    const bool rounds = target == Target::kAvx512 && (GetParam().weights == WeightChoice::kBf16 || GetParam().kv == KvForm::kBf16);
-    const auto actual = RunTogether(*Load(GetParam(), 2, target), specs, 16);
-    for (size_t s = 0; s < specs.size(); ++s) {
-      // A rounding may turn a forget decision; those two sequences are compared while they agree.
-      for (size_t step = 0; step < actual[s].logits.size() && actual[s].forgotten == expected[s].forgotten; ++step) {
-        EXPECT_LE(LargestDifference(actual[s].logits[step], expected[s].logits[step]), rounds ? 0.1 : 2e-4)
-            << kernels::KernelsFor(target)->name << ", sequence " << s << ", step " << step;
-      }
-    }
+    const auto actual = RunTogether(*Load(forms, 2, target), specs, 16);
+    EXPECT_LE(LargestDifference(actual, portable), tolerance) << kernels::KernelsFor(target)->name;
   }
 }
 
