@@ -170,14 +170,13 @@ float LargestDifference(const std::vector<Outcome>& a, const std::vector<Outcome
   return worst;
 }
 
-TEST_P(PackedEngine, InstructionSetsDifferLessThanTheFormDoesFromFp32) {
+TEST_P(PackedEngine, InstructionSetsDifferByAFractionOfTheFormsErrorAtMost) {
   const auto specs = Specs();
   const Forms forms = GetParam();
   const auto portable = RunTogether(*Load(forms, 1, Target::kPortable), specs, 16);
   const auto fp32 = RunTogether(*Load({forms.checkpoint, WeightChoice::kF32, KvForm::kF32}, 1, Target::kPortable), specs, 16);
   // Sums differ in their last bits (fused or not); where numbers are then rounded to bf16 or int8, that may be one such step.
-  const float tolerance = std::max(1e-4f, LargestDifference(portable, fp32));
-  EXPECT_LT(tolerance, 1.0f);
+  const float tolerance = std::max(1e-4f, 0.3f * LargestDifference(portable, fp32));
   for (const Target target : kernels::kAllTargets) {
     if (target == Target::kPortable || !kernels::Supports(target)) continue;
     const auto actual = RunTogether(*Load(forms, 2, target), specs, 16);
