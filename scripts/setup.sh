@@ -8,7 +8,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-BUILD=(build-essential cmake ninja-build ccache pkg-config)
+BUILD=(build-essential clang cmake ninja-build ccache pkg-config) # clang: for the kernels only
 LIBRARIES=(
   libtorch-dev
   libopenblas0-pthread # without it Debian 13's libtorch computes with the slow reference BLAS
