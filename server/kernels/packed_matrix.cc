@@ -156,7 +156,8 @@ const PreparedRows& RowBuffer::Resize(const KernelTable& kernels, WeightForm for
     if (buffer.size() < static_cast<size_t>(size)) buffer.resize(size);
   };
   rows_.row_bytes = kernels.prepared_row_bytes(form, columns);
-  rows_.groups = IsGrouped(form) ? PaddedColumns(form, columns) / kGroup : 1;
+  const int64_t group = IsInteger(form) ? ActivationGroup(form) : columns;
+  rows_.groups = (PaddedColumns(form, columns) + group - 1) / group;
   grow(data_, rows * rows_.row_bytes);
   grow(scales_, rows * rows_.groups);
   grow(sums_, rows * rows_.groups);
