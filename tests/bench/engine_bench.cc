@@ -18,9 +18,9 @@ namespace {
 using base::GenerationMode;
 using model::TensorType;
 
-constexpr double kTurnSeconds = 0.25;  // of one row in one round, about
+constexpr double kTurnSeconds = 0.15;  // of one row in one round, about
 constexpr uint32_t kFewestSteps = 3, kMostSteps = 12;
-constexpr uint32_t kSampledFrom = 4096, kSampledChunks = 5;  // prompts, see PromptPlan
+constexpr uint32_t kSampledFrom = 4096, kSampledChunks = 3;  // prompts, see PromptPlan
 
 // What is stored and what the engine is asked to make of it.
 struct RandomForm {
@@ -75,7 +75,9 @@ std::vector<Group> PlanGroups(const Options& options) {
     for (const GenerationMode mode : options.modes) add({1, context}, mode, 1);
   }
   for (const Load& load : options.batches) {
-    for (const GenerationMode mode : options.modes) add(load, mode, 1);
+    for (const GenerationMode mode : options.modes) {
+      if (mode != GenerationMode::kSoftDelete) add(load, mode, 1);  // weighing is seen in one stream
+    }
   }
   if (options.live.empty()) return groups;
   for (const Load& load : options.live_at) {
@@ -178,8 +180,9 @@ class EngineBench {
     }
     std::vector<std::vector<double>> seconds(modes.size());
     std::vector<double> bandwidth;
-    // Long prompts, of many passes each, need no five rounds.
-    const uint32_t rounds = tokens > 4 * options_.prefill_chunk ? (options_.rounds + 2) / 3 : options_.rounds;
+    // Prompts of many passes need fewer rounds, and there is no time for more.
+    const uint32_t share = tokens <= 2 * options_.prefill_chunk ? 1 : plan.sampled_chunks == 0 ? 3 : 5;
+    const uint32_t rounds = (options_.rounds + share - 1) / share;
     for (uint32_t round = 0; round < rounds + 1; ++round) {
       if (round == 0 && tokens > options_.prefill_chunk) continue;  // the first warms up, once
       for (size_t i = 0; i < modes.size(); ++i) {

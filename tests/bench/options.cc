@@ -88,7 +88,7 @@ void SetQuick(Options& o) {
 std::string HelpText() {
   return R"(ebbinghaus-bench: what this machine's engine does per second.
 
-  ebbinghaus-bench [--quick] [--json FILE] [...]     rows of the whole engine, some 10 to 15 minutes; --quick: about one
+  ebbinghaus-bench [--quick] [--json FILE] [...]     rows of the whole engine, about a quarter of an hour; --quick: a minute
   ebbinghaus-bench --kernels [...]                   the kernels by themselves
   ebbinghaus-bench --long N [--long-baseline M]      N tokens in one go: sparse_attention, preset tight; M of baseline beside
 
@@ -102,7 +102,7 @@ What is measured (lists are separated by commas; "none" is the empty one):
   --live LIST         fractions of the tokens that are live, in sparse_attention
   --live-at LIST      sequences x tokens of those rows
   --prefill LIST      tokens of prompts; --prefill-chunk N (512) of them are read in one pass
-  --whole-prompts     read prompts of more than 4,096 tokens to their end, rather than five chunks of them
+  --whole-prompts     read prompts of more than 4,096 tokens to their end, rather than three chunks of them
 How:
   --rounds N          interleaved rounds, of whose results the median is shown (5)
   --threads N         default: the processors that this process may use
@@ -111,9 +111,9 @@ How:
   --json FILE         also write one JSON object per row and line
   --driver            take orders from standard input, one per line, and answer in JSON: for scripts/peers.sh
 
-tokens_per_second of a prefill row are prompt tokens, and its step is the whole prompt. percent_of_probe is what a decode step
-must read (all weights, all live K/V) per second, beside the bandwidth of a plain read measured in between. Speed means
-something only on a machine that does nothing else.
+tokens_per_second of a prefill row are prompt tokens, and its step is the whole prompt; long prompts take a third or a
+fifth of the rounds. percent_of_probe is what a decode step must read (all weights, all live K/V) per second, beside the
+bandwidth of a plain read measured in between. Speed means something only on a machine that does nothing else.
 )";
 }
 

@@ -34,7 +34,7 @@ def main():
         check(set(row) == KEYS, "keys are %s" % sorted(row))
         check(row["tokens_per_second"] > 0 and row["step_milliseconds"] > 0, "no speed in %s" % row)
         check((row["percent_of_probe"] is None) == (row["phase"] == "prefill"), "percent_of_probe of %s" % row)
-    expected = 2 * 2 * (3 + 3 + 2 + 2)  # forms x (one stream, batch, live beside baseline, prompts)
+    expected = 2 * 2 * (3 + 2 + 2 + 2)  # forms x (one stream, batch, live beside baseline, prompts)
     check(len(rows) == expected, "%d rows, not %d" % (len(rows), expected))
     check({row["mode"] for row in rows} == {"baseline", "soft_delete", "sparse_attention"}, "not every mode")
     check(any(row["live_fraction"] == 0.5 for row in rows), "no row that forgets")
