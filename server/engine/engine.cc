@@ -118,35 +118,41 @@ absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(const model::Checkpoint
                                                          const EngineOptions& options) {
   const c10::InferenceMode inference;
   try {
-    EBB_ASSIGN_OR_RETURN(const uint32_t context, ContextLimit(checkpoint.config(), options.max_context));
+    // Before the weights are read, which takes a while.
+    EBB_RETURN_IF_ERROR(ContextLimit(checkpoint.config(), options.max_context).status());
     EBB_ASSIGN_OR_RETURN(LoadedDecoder loaded, LoadDecoder(checkpoint, options));
-    const model::ModelConfig& config = loaded.decoder->config();
-    const uint64_t weight_bytes = loaded.decoder->weight_bytes();
-    const cache::PageShape shape = loaded.decoder->page_shape();
-    const uint64_t kv_memory = options.kv_memory_bytes ? options.kv_memory_bytes : DefaultKvMemory(weight_bytes);
-    if (kv_memory < shape.page_bytes() * config.layers) {
-      return absl::InvalidArgumentError(absl::StrCat("--kv-memory of ", kv_memory, " bytes holds less than one page per layer (",
-                                                     shape.page_bytes() * config.layers, " bytes)"));
-    }
-    base::ModelInfo info{
-        .name = options.model_name.empty() ? config.name : options.model_name,
-        .architecture = std::string(model::Name(config.architecture)),
-        .vocabulary_size = static_cast<uint32_t>(config.vocabulary),
-        .context_tokens = context,
-        .layers = static_cast<uint32_t>(config.layers),
-        .query_heads = static_cast<uint32_t>(config.query_heads),
-        .kv_heads = static_cast<uint32_t>(config.kv_heads),
-        .head_size = static_cast<uint32_t>(config.head_size),
-        .weights = loaded.weights,
-        .kv = loaded.kv,
-        .engine = loaded.engine,
-        .weight_bytes = weight_bytes,
-        .kv_bytes_per_token = shape.page_bytes() / shape.page_tokens * config.layers,
-    };
-    return std::make_unique<DecoderEngine>(std::move(info), std::move(loaded.decoder), kv_memory);
+    return MakeEngine(std::move(loaded), options);
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("loading the weights failed: ", error.what()));
   }
+}
+
+absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(LoadedDecoder loaded, const EngineOptions& options) {
+  const model::ModelConfig& config = loaded.decoder->config();
+  EBB_ASSIGN_OR_RETURN(const uint32_t context, ContextLimit(config, options.max_context));
+  const uint64_t weight_bytes = loaded.decoder->weight_bytes();
+  const cache::PageShape shape = loaded.decoder->page_shape();
+  const uint64_t kv_memory = options.kv_memory_bytes ? options.kv_memory_bytes : DefaultKvMemory(weight_bytes);
+  if (kv_memory < shape.page_bytes() * config.layers) {
+    return absl::InvalidArgumentError(absl::StrCat("--kv-memory of ", kv_memory, " bytes holds less than one page per layer (",
+                                                   shape.page_bytes() * config.layers, " bytes)"));
+  }
+  base::ModelInfo info{
+      .name = options.model_name.empty() ? config.name : options.model_name,
+      .architecture = std::string(model::Name(config.architecture)),
+      .vocabulary_size = static_cast<uint32_t>(config.vocabulary),
+      .context_tokens = context,
+      .layers = static_cast<uint32_t>(config.layers),
+      .query_heads = static_cast<uint32_t>(config.query_heads),
+      .kv_heads = static_cast<uint32_t>(config.kv_heads),
+      .head_size = static_cast<uint32_t>(config.head_size),
+      .weights = loaded.weights,
+      .kv = loaded.kv,
+      .engine = loaded.engine,
+      .weight_bytes = weight_bytes,
+      .kv_bytes_per_token = shape.page_bytes() / shape.page_tokens * config.layers,
+  };
+  return std::make_unique<DecoderEngine>(std::move(info), std::move(loaded.decoder), kv_memory);
 }
 
 }  // namespace ebbinghaus::engine

@@ -12,6 +12,8 @@
 
 namespace ebbinghaus::engine {
 
+struct LoadedDecoder;  // load_decoder.h
+
 struct EngineOptions {
   std::string engine = "auto";   // auto | packed | reference; auto: packed on the CPU
   std::string weights = "auto";  // packed: auto | f32 | bf16 | int8 | int4 (model::WeightChoice); reference: auto | f32 | bf16
@@ -28,5 +30,9 @@ struct EngineOptions {
 
 // Loads the weights. Errors: InvalidArgument for options this machine or build cannot do, and whatever the checkpoint says.
 absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(const model::Checkpoint& checkpoint, const EngineOptions& options);
+
+// Around a decoder that is loaded already, such as one that a bench or a test has wrapped. Of the options only those about
+// K/V memory, context and name are looked at. Errors: InvalidArgument for them.
+absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(LoadedDecoder loaded, const EngineOptions& options);
 
 }  // namespace ebbinghaus::engine
