@@ -17,7 +17,10 @@ LIBRARIES=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 TOOLS=(ca-certificates curl unzip python3 python3-pip python3-venv)
-ALL=(shellcheck clang-format npm bible-kjv-text anarchism)
+ALL=(shellcheck clang-format bible-kjv-text anarchism)
+
+# The Debian package would fight with a Node.js that came another way.
+command -v npm >/dev/null || ALL+=(npm)
 
 packages=("${BUILD[@]}" "${LIBRARIES[@]}" "${TOOLS[@]}")
 case "${1:-}" in

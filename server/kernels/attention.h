@@ -8,9 +8,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
-#include "absl/types/span.h"
 #include "server/base/ids.h"
 #include "server/base/retention.h"
 #include "server/kernels/kernels.h"
@@ -54,7 +54,7 @@ class Attention {
   // query_heads is a multiple of layout.kv_heads. `kernels` and `team` outlive this.
   Attention(const KernelTable* kernels, ThreadTeam* team, const KvLayout& layout, int64_t query_heads);
 
-  void Run(absl::Span<const AttentionTask> tasks);
+  void Run(std::span<const AttentionTask> tasks);
 
  private:
   struct Thread {
@@ -75,7 +75,7 @@ class Attention {
     bool mass = false;
   };
 
-  void PrepareThreads(absl::Span<const AttentionTask> tasks);
+  void PrepareThreads(std::span<const AttentionTask> tasks);
   void BlockWeights(const AttentionTask& task, int64_t block, int64_t slots, Thread& thread, const float*& log_weights,
                     const float*& factors) const;
   const float* ValueFactors(const KvBlock& block, const float* factors, Thread& thread) const;

@@ -4,10 +4,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <thread>
-#include <type_traits>
 #include <vector>
 
 namespace ebbinghaus::kernels {
@@ -54,8 +52,8 @@ class ThreadTeam {
   Call call_ = nullptr;
   const void* body_ = nullptr;
 
-  alignas(64) std::atomic<uint64_t> loop_{0};   // counts loops; odd bits of meaning: none
-  alignas(64) std::atomic<int> working_{0};     // helpers not done with this loop
+  alignas(64) std::atomic<uint64_t> loop_{0};  // counts loops
+  alignas(64) std::atomic<int> working_{0};    // helpers not done with this loop
   std::atomic<bool> stop_{false};
   std::atomic<int> sleeping_{0};
   std::mutex mutex_;
