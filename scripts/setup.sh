@@ -8,7 +8,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-BUILD=(build-essential cmake ninja-build ccache pkg-config)
+BUILD=(build-essential clang cmake ninja-build ccache pkg-config) # clang: for the kernels only
 LIBRARIES=(
   libtorch-dev
   libopenblas0-pthread # without it Debian 13's libtorch computes with the slow reference BLAS
@@ -17,7 +17,10 @@ LIBRARIES=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 TOOLS=(ca-certificates curl unzip python3 python3-pip python3-venv)
-ALL=(shellcheck clang-format npm bible-kjv-text anarchism)
+ALL=(shellcheck clang-format bible-kjv-text anarchism)
+
+# The Debian package would fight with a Node.js that came another way.
+command -v npm >/dev/null || ALL+=(npm)
 
 packages=("${BUILD[@]}" "${LIBRARIES[@]}" "${TOOLS[@]}")
 case "${1:-}" in

@@ -36,18 +36,24 @@ class Sampler {
 
   // In this order: repetition (prompt and output), presence and frequency penalty (output), logit bias, `banned` ids;
   // then greedy at temperature 0, else temperature, top-k, top-p, min-p and a draw at `position`.
-  // logits: [V], overwritten. Errors: Internal when they are not finite, or when every id is banned.
-  absl::StatusOr<base::TokenId> Sample(absl::Span<float> logits, base::Position position,
+  // logits: [V]. Errors: Internal when they are not finite, or when every id is banned.
+  absl::StatusOr<base::TokenId> Sample(absl::Span<const float> logits, base::Position position,
                                        absl::Span<const base::TokenId> banned);
 
  private:
+  bool ChangesLogits() const;
   void Penalize(absl::Span<float> logits) const;
-  base::TokenId Draw(absl::Span<const float> logits, base::Position position);
+  base::TokenId Draw(absl::Span<const float> logits, float largest, base::Position position);
+  double Share(double total) const;
+  double CollectCandidates(absl::Span<const float> logits, double total);
 
   const base::SamplingParameters parameters_;
   std::unordered_map<base::TokenId, uint32_t> output_counts_;
-  std::vector<base::TokenId> seen_;           // prompt and output, distinct
-  std::vector<std::pair<float, base::TokenId>> ranked_;  // reused between draws
+  std::vector<base::TokenId> seen_;  // prompt and output, distinct
+  // Reused between draws.
+  std::vector<float> changed_;                           // logits after penalties and bans
+  std::vector<float> weights_;                           // [V] exp((logit - largest) / temperature)
+  std::vector<std::pair<float, base::TokenId>> ranked_;  // (logit, id) of those that may be drawn
 };
 
 }  // namespace ebbinghaus::engine

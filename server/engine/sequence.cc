@@ -129,8 +129,7 @@ void Sequence::RecordForgotten(uint32_t layer, const std::vector<Position>& posi
 absl::StatusOr<base::SampledToken> Sequence::Sample() {
   base::SampledToken token;
   const bool may_end = generated_ >= spec_.min_new_tokens;
-  std::vector<float> scratch = logits_;
-  EBB_ASSIGN_OR_RETURN(token.id, sampler_.Sample(absl::MakeSpan(scratch), read_,
+  EBB_ASSIGN_OR_RETURN(token.id, sampler_.Sample(logits_, read_,
                                                  may_end ? absl::Span<const base::TokenId>() : spec_.end_token_ids));
   if (spec_.return_logprobs) {
     const LogProbabilities logprobs(logits_);

@@ -46,7 +46,7 @@ Attention::Attention(const KernelTable* kernels, ThreadTeam* team, const KvLayou
       group_(query_heads / layout.kv_heads),
       threads_(team->threads()) {}
 
-void Attention::PrepareThreads(absl::Span<const AttentionTask> tasks) {
+void Attention::PrepareThreads(std::span<const AttentionTask> tasks) {
   int64_t rows = 1, strip_slots = 0;
   for (const AttentionTask& task : tasks) {
     if (task.rows == 1) continue;
@@ -75,7 +75,7 @@ void Attention::PrepareThreads(absl::Span<const AttentionTask> tasks) {
   }
 }
 
-void Attention::Run(absl::Span<const AttentionTask> tasks) {
+void Attention::Run(std::span<const AttentionTask> tasks) {
   PrepareThreads(tasks);
   // Decoding sequences go together, as many as keep their probabilities in cache.
   decoding_.clear();

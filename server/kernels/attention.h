@@ -8,9 +8,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
-#include "absl/types/span.h"
 #include "server/base/ids.h"
 #include "server/base/retention.h"
 #include "server/kernels/kernels.h"
@@ -21,7 +21,7 @@ namespace ebbinghaus::kernels {
 // Column sums of attention mass over several rows, in units of kMassUnit.
 struct MassColumns {
   int64_t* sums = nullptr;             // [N], added to
-  int32_t* last_strong_row = nullptr;  // [N], raised to the last row whose mass reached `threshold`
+  int32_t* last_strong_row = nullptr;  // [N], raised to the task's last row whose mass reached `threshold`
   float threshold = 0;
 };
 
@@ -54,7 +54,7 @@ class Attention {
   // query_heads is a multiple of layout.kv_heads. `kernels` and `team` outlive this.
   Attention(const KernelTable* kernels, ThreadTeam* team, const KvLayout& layout, int64_t query_heads);
 
-  void Run(absl::Span<const AttentionTask> tasks);
+  void Run(std::span<const AttentionTask> tasks);
 
  private:
   struct Thread {
@@ -75,7 +75,7 @@ class Attention {
     bool mass = false;
   };
 
-  void PrepareThreads(absl::Span<const AttentionTask> tasks);
+  void PrepareThreads(std::span<const AttentionTask> tasks);
   void BlockWeights(const AttentionTask& task, int64_t block, int64_t slots, Thread& thread, const float*& log_weights,
                     const float*& factors) const;
   const float* ValueFactors(const KvBlock& block, const float* factors, Thread& thread) const;

@@ -36,7 +36,7 @@ struct KernelTable {
 
   // --- matrices ---
   int64_t (*prepared_row_bytes)(WeightForm form, int64_t columns);
-  // x: [rows] of `columns` fp32, `stride` apart. Integer forms: one scale per row (kInt8Row) or group of 32, the largest
+  // x: [rows] of `columns` fp32, `stride` apart. Integer forms: one scale per ActivationGroup columns, the largest
   // magnitude / 127. Padding is zeroed.
   void (*prepare)(WeightForm form, const float* x, int64_t stride, int64_t rows, int64_t columns, const PreparedRows& out);
   // out[r * stride + 16 * b + lane] = sum over columns of weight * x (+ bias[16 * b + lane], if given) for `blocks` blocks.

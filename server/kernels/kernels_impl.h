@@ -90,15 +90,20 @@ struct Kernels {
   static void Int8RowTile(const Tile& t) {
     const auto* w = reinterpret_cast<const uint8_t*>(t.block);
     const auto* x = reinterpret_cast<const int8_t*>(t.x);
-    I total[M];
-    for (int m = 0; m < M; ++m) total[m] = Isa::SetInt(-Isa::kByteOffset * t.sums[m]);
-    for (int64_t k = 0; k < t.columns; k += 4, w += kLineBytes) {
-      const auto line = Isa::LoadBytes(w);
-      for (int m = 0; m < M; ++m) total[m] = Isa::Dot(total[m], line, x + m * t.row_bytes + k);
+    F acc[M];
+    Clear(acc);
+    for (int64_t g = 0; g < t.groups; ++g) {
+      const int64_t end = (g + 1) * kRowFormGroup < t.columns ? (g + 1) * kRowFormGroup : t.columns;
+      I total[M];
+      for (int m = 0; m < M; ++m) total[m] = Isa::SetInt(-Isa::kByteOffset * t.sums[m * t.groups + g]);
+      for (int64_t k = g * kRowFormGroup; k < end; k += 4, w += kLineBytes) {
+        const auto line = Isa::LoadBytes(w);
+        for (int m = 0; m < M; ++m) total[m] = Isa::Dot(total[m], line, x + m * t.row_bytes + k);
+      }
+      for (int m = 0; m < M; ++m) acc[m] = Isa::Fma(Isa::ToFloat(total[m]), Isa::Set(t.scales[m * t.groups + g]), acc[m]);
     }
     const F scale = Isa::Load(reinterpret_cast<const float*>(w));
-    F acc[M];
-    for (int m = 0; m < M; ++m) acc[m] = Isa::Mul(Isa::Mul(Isa::ToFloat(total[m]), scale), Isa::Set(t.scales[m]));
+    for (int m = 0; m < M; ++m) acc[m] = Isa::Mul(acc[m], scale);
     Write(t, acc);
   }
 
@@ -238,7 +243,7 @@ struct Kernels {
   static int32_t Quantize(const float* x, int64_t n, int64_t padded, float& scale, int8_t* out) {
     const float largest = Largest(x, n);
     scale = largest / 127.0f;
-    const float inverse = largest > 0 ? 127.0f / largest : 0;
+    const float inverse = largest > 1e-30f ? 127.0f / largest : 0;  // of less, the quotient may be infinite
     const F factor = Isa::Set(inverse);
     I sum = Isa::SetInt(0);
     int64_t i = 0;
@@ -269,14 +274,14 @@ struct Kernels {
         auto* pairs = reinterpret_cast<PairRow*>(data);
         Isa::PreparePairs(x, columns, pairs);
         for (int64_t i = columns; i < padded; ++i) pairs[i] = 0;
-      } else if (form == WeightForm::kInt8Row) {
-        out.sums[r] = Quantize(x, columns, padded, out.scales[r], reinterpret_cast<int8_t*>(data));
       } else {
+        const int64_t group = ActivationGroup(form);
         for (int64_t g = 0; g < out.groups; ++g) {
-          const int64_t first = g * kGroup, left = columns - first;
-          const int64_t n = left < 0 ? 0 : left < kGroup ? left : kGroup;
-          out.sums[r * out.groups + g] = Quantize(x + first, n, kGroup, out.scales[r * out.groups + g],
-                                                  reinterpret_cast<int8_t*>(data) + first);
+          const int64_t first = g * group, left = columns - first, room = padded - first;
+          const int64_t n = left < 0 ? 0 : left < group ? left : group;
+          out.sums[r * out.groups + g] =
+              Quantize(x + first, n, room < group ? room : group, out.scales[r * out.groups + g],
+                       reinterpret_cast<int8_t*>(data) + first);
         }
       }
     }

@@ -32,7 +32,7 @@ float ByteScale(const float* x, int64_t n, float& scale) {
   float largest = 0;
   for (int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(x[i]));
   scale = largest / 127;
-  return scale > 0 ? 1 / scale : 0;
+  return scale > 1e-30f ? 1 / scale : 0;  // of less, the quotient may be infinite
 }
 
 int8_t ToByte(float x) { return static_cast<int8_t>(std::clamp(std::nearbyint(x), -127.0f, 127.0f)); }

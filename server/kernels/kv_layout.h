@@ -22,7 +22,7 @@ struct KvLayout {
   KvForm form = KvForm::kF32;
   int64_t kv_heads = 0;
   int64_t head_size = 0;    // D, even
-  int64_t page_tokens = 64;  // a multiple of 16
+  int64_t page_tokens = 64;  // a multiple of 16 that divides kBlockSlots
 
   int64_t padded_size() const { return (head_size + 15) / 16 * 16; }
   int64_t keys_bytes() const { return page_tokens * head_size * value_bytes(); }      // of one head

@@ -103,7 +103,7 @@ void PackRow(WeightForm form, const float* row, int64_t columns, int64_t lane, s
       for (int64_t c = 0; c < columns; ++c) Put(block + c / 2 * kLineBytes + lane * 4 + c % 2 * 2, FloatToBf16(row[c]));
       return;
     case WeightForm::kInt8Row: {
-      const float scale = LargestMagnitude(row, columns) / 127, inverse = scale > 0 ? 1 / scale : 0;
+      const float scale = LargestMagnitude(row, columns) / 127, inverse = scale > 1e-30f ? 1 / scale : 0;
       for (int64_t c = 0; c < PaddedColumns(form, columns); ++c) {
         const float x = c < columns ? row[c] * inverse : 0;
         block[c / 4 * kLineBytes + lane * 4 + c % 4] = std::byte{Code(x, -127, 127, 128)};
@@ -156,7 +156,8 @@ const PreparedRows& RowBuffer::Resize(const KernelTable& kernels, WeightForm for
     if (buffer.size() < static_cast<size_t>(size)) buffer.resize(size);
   };
   rows_.row_bytes = kernels.prepared_row_bytes(form, columns);
-  rows_.groups = IsGrouped(form) ? PaddedColumns(form, columns) / kGroup : 1;
+  const int64_t group = IsInteger(form) ? ActivationGroup(form) : columns;
+  rows_.groups = (PaddedColumns(form, columns) + group - 1) / group;
   grow(data_, rows * rows_.row_bytes);
   grow(scales_, rows * rows_.groups);
   grow(sums_, rows * rows_.groups);

@@ -25,7 +25,8 @@ struct PackedMatrix {
 
 // Quantizes one row of `columns` fp32 into lane `lane` of a block. The step of a group is (largest - smallest) / 15 for
 // kInt4Min, the value of largest magnitude / -8 for kInt4, the largest magnitude / 127 for the two int8 forms; an error is
-// at most half a step (plus, for grouped forms, the step's rounding to fp16).
+// at most half a step (up to a whole one at kInt4's other end, which has no code 8; plus, for grouped forms, what rounding
+// step and minimum to fp16 does to the largest code).
 void PackRow(WeightForm form, const float* row, int64_t columns, int64_t lane, std::byte* block);
 
 // Stores a group of 32 columns as codes of the form's own: kInt8Group value + 128, kInt4 value + 8, kInt4Min as is.

@@ -4,10 +4,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <thread>
-#include <type_traits>
 #include <vector>
 
 namespace ebbinghaus::kernels {
@@ -24,7 +22,8 @@ class ThreadTeam {
 
   int threads() const { return static_cast<int>(shares_.size()); }
 
-  // Calls body(begin, end, thread) until [0, count) is covered, in chunks of at most `chunk`. Each thread begins with a
+  // Calls body(begin, end, thread) until [0, count) is covered, in chunks of at most `chunk` (a team of one: all at once).
+  // Requires: chunk >= 1. Each thread begins with a
   // contiguous share of its own, from front to back, so that it reads one linear stream; who is done helps the others,
   // so that a thread whose core is taken away holds nobody up for long. Returns when all is done.
   // Allocates nothing. `body` must not throw and must not call For.
@@ -53,8 +52,8 @@ class ThreadTeam {
   Call call_ = nullptr;
   const void* body_ = nullptr;
 
-  alignas(64) std::atomic<uint64_t> loop_{0};   // counts loops; odd bits of meaning: none
-  alignas(64) std::atomic<int> working_{0};     // helpers not done with this loop
+  alignas(64) std::atomic<uint64_t> loop_{0};  // counts loops
+  alignas(64) std::atomic<int> working_{0};    // helpers not done with this loop
   std::atomic<bool> stop_{false};
   std::atomic<int> sleeping_{0};
   std::mutex mutex_;

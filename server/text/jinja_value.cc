@@ -87,7 +87,9 @@ class Printer {
     const Dict* dict = value.dict();
     if (list == nullptr && dict == nullptr) return Put(value.ToText(budget_).bytes());
     const auto line = [&](int at) {
-      if (indent >= 0) Put("\n" + std::string(static_cast<size_t>(indent) * at, ' '));
+      if (indent < 0) return;
+      Put("\n");
+      Put(std::string(static_cast<size_t>(indent) * at, ' '));
     };
     const char* comma = indent >= 0 ? "," : ", ";
     Put(list ? "[" : "{");
