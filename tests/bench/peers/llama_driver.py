@@ -17,6 +17,7 @@ FIRST_ID, LAST_ID = 300, 40000
 
 class LlamaCpp:
     def __init__(self, path, threads):
+        llama_cpp._logger.set_verbose(False)  # errors only
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = 0
