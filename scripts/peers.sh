@@ -10,8 +10,8 @@
 #   --without PEER    openvino or llama.cpp
 #   ARGUMENT...       for tests/bench/peers/compare.py, which lists them with --help
 #
-# The first run builds llama.cpp for this processor, some 10 to 20 minutes. Everything lies in build/peers (about 5 GB with
-# the models). Let nothing else run meanwhile.
+# The first run builds llama.cpp for this processor, some ten minutes. Everything lies in build/peers (about 4 GB with the
+# models). Let nothing else run meanwhile.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -57,27 +57,41 @@ mkdir -p "$folder"
 
 "$ROOT/scripts/setup.sh"
 
-# The peers wanted, in the versions pinned. A stamp tells what is there.
-install_peers() {
-  local wanted stamp=$folder/venv/installed
-  wanted=$(sha256sum "$sources"/*requirements.txt | cut -d' ' -f1; printf '%s\n' "${peers[@]}")
-  if [[ -f $stamp && $(<"$stamp") == "$wanted" ]]; then return; fi
-  log "peers: installing ${peers[*]} (the log is $folder/install.log)"
-  [[ -x $python ]] || python3 -m venv "$folder/venv"
-  local requirements=$folder/requirements.txt
-  cp "$sources/requirements.txt" "$requirements"
-  if [[ ${peers[*]} != *llama* ]]; then sed -i '/llama-cpp-python/d' "$requirements"; fi
-  if [[ ${peers[*]} != *openvino* ]]; then sed -i '/openvino/d' "$requirements"; fi
-  # --no-build-isolation, or the tools of the build would be whatever is newest.
-  if ! {
-    "$python" -m pip install -r "$sources/build-requirements.txt" &&
-      CMAKE_ARGS='-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF' CMAKE_BUILD_PARALLEL_LEVEL=$(build_jobs) \
-        nice "$python" -m pip -v install --no-deps --no-build-isolation -r "$requirements"
-  } >"$folder/install.log" 2>&1; then
-    tail -n 20 "$folder/install.log" >&2
-    die "a peer cannot be installed"
+# run_logged LOG WHAT COMMAND...: quietly, unless it fails.
+run_logged() {
+  local log=$folder/$1 what=$2
+  shift 2
+  log "peers: $what (the log is $log)"
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    die "$what failed"
   fi
-  printf '%s\n' "$wanted" >"$stamp"
+}
+
+install_packages() {
+  local pinned=$sources/requirements.txt stamp=$folder/packages-installed
+  ! cmp -s -- "$pinned" "$stamp" || return 0 # it is there
+  [[ -x $python ]] || python3 -m venv "$folder/venv"
+  run_logged install.log "installing OpenVINO GenAI" "$python" -m pip install --no-deps -r "$pinned"
+  cp -- "$pinned" "$stamp"
+}
+
+# Only the library, which is half of what the package's own build makes, and in a folder that stays, so that a build that
+# was cut short goes on.
+build_llama() {
+  local pinned=$sources/llama-requirements.txt stamp=$folder/llama-installed source=$folder/llama-source
+  ! cmp -s -- "$pinned" "$stamp" || return 0 # it is there
+  rm -rf -- "$folder/llama-download"
+  run_logged download.log "fetching llama.cpp" "$python" -m pip download --no-deps --no-build-isolation \
+    --no-binary llama-cpp-python --require-hashes -r "$pinned" -d "$folder/llama-download"
+  mkdir -p "$source"
+  tar -xzf "$folder"/llama-download/*.tar.gz -C "$source" --strip-components 1 --keep-newer-files
+  run_logged llama-configure.log "configuring llama.cpp" cmake -G Ninja -S "$source/vendor/llama.cpp" -B "$folder/llama" \
+    -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_NATIVE=ON -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_COMMON=OFF \
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF
+  run_logged llama-build.log "building llama.cpp, some ten minutes" \
+    nice cmake --build "$folder/llama" -j "$(build_jobs)" --target llama
+  cp -- "$pinned" "$stamp"
 }
 
 # write_model TYPE [EMBEDDING_TYPE]
@@ -89,21 +103,19 @@ write_model() {
   mv -- "$path.new" "$path"
 }
 
-install_peers
+install_packages
+if [[ ${peers[*]} == *llama* ]]; then build_llama; fi
 write_model q8_0
 write_model q4_0 q8_0 # as llama.cpp quantizes a model of this size
 write_model bf16
 
 cd "$ROOT"
-log "peers: building ebbinghaus-bench"
-if ! { cmake --preset release && cmake --build --preset release -j "$(build_jobs)" --target ebbinghaus-bench; } \
-  >"$folder/build.log" 2>&1; then
-  tail -n 20 "$folder/build.log" >&2
-  die "the build failed; the whole log is $folder/build.log"
-fi
+run_logged configure.log "configuring Ebbinghaus" cmake --preset release
+run_logged build.log "building ebbinghaus-bench" cmake --build --preset release -j "$(build_jobs)" --target ebbinghaus-bench
 if $install_only; then exit 0; fi
 
 printf 'load average %s, %s\n' "$(cut -d' ' -f1 /proc/loadavg)" \
   "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -n 1)"
-PYTHONDONTWRITEBYTECODE=1 exec python3 "$sources/compare.py" --bench "$ROOT/build/release/bin/ebbinghaus-bench" \
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$folder/llama-source LLAMA_CPP_LIB_PATH=$folder/llama/bin
+exec python3 "$sources/compare.py" --bench "$ROOT/build/release/bin/ebbinghaus-bench" \
   --folder "$folder" --peers "$(IFS=,; printf '%s' "${peers[*]}")" "${arguments[@]}"

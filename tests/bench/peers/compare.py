@@ -92,15 +92,23 @@ def turn(engine, case, steps):
     return case.batch / statistics.median(reply["step_seconds"]), reply.get("probe_gb_per_second")
 
 
+def prepare(engine, case, options):
+    """Whether the engine can do the case, which is then open; says why if not."""
+    order = "prefill %d" % min(case.context, 512)  # warms up
+    if case.phase == "decode":
+        order = "open %d %d %d" % (case.batch, case.context, options.rounds * options.steps)
+        if case.live:
+            order += " %d" % case.live
+    try:
+        engine.ask(order)
+    except RuntimeError as error:
+        print("%s left out: %s" % (case.name(), error), file=sys.stderr)
+        return False
+    return True
+
+
 def measure(engines, case, options):
     """[{engine: tokens per second}] by round, and the probes."""
-    print("%s: preparing" % case.name(), file=sys.stderr)
-    for engine in engines:
-        if case.phase == "decode":
-            engine.ask("open %d %d %d%s" % (case.batch, case.context, options.rounds * options.steps,
-                                            " %d" % case.live if case.live else ""))
-        else:
-            engine.ask("prefill %d" % min(case.context, 512))
     rounds, probes = [], []
     for number in range(options.rounds):
         speeds = {}
@@ -182,7 +190,9 @@ def main():
             engines = start_engines(options, kind, live, log)
             try:
                 for case in cases:
-                    report(kind, case, engines, *measure(engines, case, options), options.json and file)
+                    print("%s: preparing" % case.name(), file=sys.stderr)
+                    able = [engine for engine in engines if prepare(engine, case, options)]
+                    report(kind, case, able, *measure(able, case, options), options.json and file)
             finally:
                 for engine in engines:
                     engine.end()

@@ -17,6 +17,7 @@ FIRST_ID, LAST_ID = 300, 40000
 
 class LlamaCpp:
     def __init__(self, path, threads):
+        llama_cpp._logger.set_verbose(False)  # errors only
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = 0
@@ -36,6 +37,8 @@ class LlamaCpp:
         room = -(-tokens // 256) * 256  # it rounds up, too
         parameters.n_ctx, parameters.n_seq_max = room * sequences, sequences
         parameters.n_batch, parameters.n_ubatch = PASS_TOKENS, 512
+        parameters.n_outputs_max = sequences
+        parameters.kv_unified = False  # or each sequence would look through the others' tokens
         parameters.n_threads = parameters.n_threads_batch = self.threads
         self.context = llama_cpp.llama_init_from_model(self.model, parameters)
         if not self.context:
