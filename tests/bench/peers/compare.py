@@ -63,8 +63,8 @@ class Engine:
         self.process.wait()
 
 
-def start_engines(options, kind, live, log):
-    """Those that can read a file of this type, and forget if that is asked for."""
+def start_engines(options, kind, live, log, engines):
+    """Adds those that can read a file of this type, and forget if that is asked for."""
     path = options.folder / ("qwen-%s.gguf" % kind)
     ours = [options.bench, "--driver", "--threads", options.threads, "--model", path, "--kv",
             "bf16" if kind == "bf16" else "int8", "--weights"]
@@ -77,11 +77,9 @@ def start_engines(options, kind, live, log):
         commands.append(("OpenVINO", False, [python, HERE / "openvino_driver.py", path, options.threads] + keep))
     if not live and "llama.cpp" in options.peers:
         commands.append(("llama.cpp", False, [python, HERE / "llama_driver.py", path, options.threads]))
-    engines = []
     for name, is_ours, command in commands:
         print("starting %s on %s" % (name, path.name), file=sys.stderr)
         engines.append(Engine(name, is_ours, command, log))
-    return engines
 
 
 def turn(engine, case, steps):
@@ -184,11 +182,13 @@ def parse():
 
 def main():
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no stopped engine is left behind
     with open(options.folder / "engines.log", "w") as log, \
             open(options.json or os.devnull, "w") as file:
         for kind, live, cases in plan(options):
-            engines = start_engines(options, kind, live, log)
+            engines = []
             try:
+                start_engines(options, kind, live, log, engines)
                 for case in cases:
                     print("%s: preparing" % case.name(), file=sys.stderr)
                     able = [engine for engine in engines if prepare(engine, case, options)]
