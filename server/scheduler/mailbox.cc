@@ -1,13 +1,28 @@
 #include "server/scheduler/mailbox.h"
 
 namespace ebbinghaus::scheduler {
+namespace {
+
+// What is left of an event once its reader has cancelled: how the stream ends.
+std::optional<absl::Status> EndingOfCancelled(const Event& event) {
+  if (const auto* status = std::get_if<absl::Status>(&event)) return *status;
+  if (std::holds_alternative<Finished>(event)) return absl::CancelledError("the call was cancelled");
+  return std::nullopt;
+}
+
+}  // namespace
 
 void Mailbox::Push(Event event) {
-  const size_t bytes = SizeBytes(event);
+  size_t bytes = SizeBytes(event);
   std::function<void()> ready;
   {
     MutexLock lock(mutex_);
-    if (cancelled_ && !std::holds_alternative<absl::Status>(event)) return;
+    if (cancelled_) {
+      std::optional<absl::Status> ending = EndingOfCancelled(event);
+      if (!ending) return;
+      event = *std::move(ending);
+      bytes = SizeBytes(event);
+    }
     events_.push_back({std::move(event), bytes});
     bytes_ += bytes;
     ready.swap(ready_);
@@ -73,6 +88,13 @@ void Mailbox::Cancel() {
     if (clock_ != nullptr) cancelled_at_ = clock_->Now();
     dropped.swap(events_);
     bytes_ = 0;
+    if (!dropped.empty()) {
+      if (std::optional<absl::Status> ending = EndingOfCancelled(dropped.back().event)) {
+        Event kept = *std::move(ending);
+        bytes_ = SizeBytes(kept);
+        events_.push_back({std::move(kept), bytes_});
+      }
+    }
     wake = wake_;
   }
   if (wake) wake();

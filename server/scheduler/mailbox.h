@@ -24,7 +24,7 @@ class Mailbox {
       : capacity_bytes_(capacity_bytes), clock_(clock) {}
 
   // Engine side. Never blocks; an event is accepted even when full, so nothing is lost: the scheduler looks at full()
-  // before it runs another step for this stream. After Cancel nobody reads any more: only an ending status is kept.
+  // before it runs another step for this stream. After Cancel only the stream's end is kept, always as a status.
   void Push(Event event);
   // At least capacity_bytes wait to be read.
   bool full() const;
@@ -40,7 +40,8 @@ class Mailbox {
   // Calls `ready` once, from any thread, as soon as an event is there (at once if one is there already). Replaces a
   // callback that was not called yet.
   void OnReady(std::function<void()> ready);
-  // The client is gone or has lost interest: events that wait are dropped, the sequence is freed at the next step.
+  // The client is gone or has lost interest: events that wait are dropped, the sequence is freed at the next step, and
+  // the stream ends with a status, Cancelled also where it had been finished but not read to its end.
   void Cancel();
 
  private:

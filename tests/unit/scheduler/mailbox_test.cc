@@ -155,6 +155,27 @@ TEST(Mailbox, AfterCancelOnlyTheEndingStatusIsKept) {
   EXPECT_EQ(std::get<absl::Status>(*event).code(), absl::StatusCode::kCancelled);
 }
 
+TEST(Mailbox, ACancelledStreamEndsWithAStatusAlsoIfItHadFinished) {
+  Mailbox before(1000), after(1000);
+  before.Push(Token(1));
+  before.Push(Finished());
+  before.Cancel();
+  after.Cancel();
+  after.Push(Finished());
+  Mailbox failed(1000);
+  failed.Push(absl::InternalError("broken"));
+  failed.Cancel();
+  const std::pair<Mailbox*, absl::StatusCode> cases[] = {{&before, absl::StatusCode::kCancelled},
+                                                         {&after, absl::StatusCode::kCancelled},
+                                                         {&failed, absl::StatusCode::kInternal}};
+  for (const auto& [mailbox, code] : cases) {
+    const std::optional<Event> event = mailbox->Pop();
+    ASSERT_TRUE(event.has_value());
+    EXPECT_EQ(std::get<absl::Status>(*event).code(), code);
+    EXPECT_FALSE(mailbox->Pop().has_value());
+  }
+}
+
 TEST(Mailbox, AReaderAndAWriterOnTwoThreadsLoseNothing) {
   constexpr base::TokenId kEvents = 20'000;
   Mailbox mailbox(8 * sizeof(Event));
