@@ -43,6 +43,7 @@ struct SequenceSpec {
   uint32_t top_logprobs = 0;
   std::optional<AttentionRequest> attention;
   bool return_token_weights = false;  // keep a record of what was forgotten, for TokenWeights()
+  std::string cache_owner;            // prefixes are shared only between sequences of one owner
 };
 
 struct Candidate {

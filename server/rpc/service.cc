@@ -154,6 +154,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     scheduler::GenerationRequest request = FromProto(proto, violations);
     request.arrival = clock_->Now();
     request.deadline = Deadline(context, request.arrival);
+    request.peer = context.peer();
     absl::StatusOr<std::shared_ptr<scheduler::Mailbox>> mailbox = scheduler_->Submit(std::move(request), &violations);
     if (mailbox.ok()) return *std::move(mailbox);
     *error = ToGrpcStatus(mailbox.status(), violations);

@@ -29,6 +29,7 @@ struct AdmittedRequest {
   uint32_t memory_every_n_tokens = 0;
   std::optional<base::TimePoint> deadline;
   base::TimePoint arrival;
+  std::string client;  // those with the same take turns with others as one: the token's name, else the peer
 };
 
 struct AdmissionOptions {

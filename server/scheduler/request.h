@@ -48,6 +48,8 @@ struct GenerationRequest {
   std::string request_id;                        // empty = made up by the scheduler
   std::optional<base::TimePoint> deadline;       // of the call
   base::TimePoint arrival;                       // of the call, for time to first token
+  std::string identity;                          // the name that goes with the client's token; empty without one
+  std::string peer;                              // the client's address and port, as gRPC writes them
 };
 
 }  // namespace ebbinghaus::scheduler
