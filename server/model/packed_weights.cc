@@ -99,13 +99,14 @@ class Packer {
     bool bias;
   };
 
-  absl::Status Add(const std::vector<Part>& parts, int64_t columns, PackedLinear& linear) {
+  absl::Status Add(const std::vector<Part>& parts, int64_t columns, PackedLinear& linear,
+                   MatrixRole role = MatrixRole::kOther) {
     linear.columns = columns;
     linear.parts.reserve(parts.size());  // targets must stay where they are
     std::vector<std::vector<Part>> biased;
     for (const Part& part : parts) {
       EBB_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Find(part.name + ".weight", {part.rows, columns}));
-      const WeightForm form = FormFor(choice_, view.type, /*is_embedding=*/false);
+      const WeightForm form = FormFor(choice_, view.type, role);
       if (linear.parts.empty() || linear.parts.back().form != form) {
         linear.parts.push_back({.form = form, .rows = 0, .columns = columns});
         sources_.push_back({.tensors = {}, .form = form, .target = &linear.parts.back()});
@@ -122,7 +123,7 @@ class Packer {
 
   absl::Status AddTable(const std::string& name, PackedMatrix& matrix) {
     EBB_ASSIGN_OR_RETURN(const TensorView view, checkpoint_.Find(name + ".weight", {config_.vocabulary, config_.hidden}));
-    matrix = {.form = FormFor(choice_, view.type, /*is_embedding=*/true), .rows = config_.vocabulary, .columns = config_.hidden};
+    matrix = {.form = FormFor(choice_, view.type, MatrixRole::kTable), .rows = config_.vocabulary, .columns = config_.hidden};
     sources_.push_back({.tensors = {view}, .form = matrix.form, .target = &matrix});
     return absl::OkStatus();
   }
@@ -187,18 +188,18 @@ absl::Status AddLayer(const ModelConfig& config, uint32_t index, Packer& packer,
   EBB_RETURN_IF_ERROR(packer.Add({{mlp + "gate_proj", config.feed_forward, config.mlp_bias},
                                   {mlp + "up_proj", config.feed_forward, config.mlp_bias}},
                                  config.hidden, layer.gate_up));
-  return packer.Add({{mlp + "down_proj", config.hidden, config.mlp_bias}}, config.feed_forward, layer.down);
+  return packer.Add({{mlp + "down_proj", config.hidden, config.mlp_bias}}, config.feed_forward, layer.down, MatrixRole::kDown);
 }
 
 }  // namespace
 
-WeightForm FormFor(WeightChoice choice, TensorType stored, bool is_embedding) {
+WeightForm FormFor(WeightChoice choice, TensorType stored, MatrixRole role) {
   switch (choice) {
     case WeightChoice::kF32: return WeightForm::kF32;
     case WeightChoice::kBf16: return WeightForm::kBf16;
-    case WeightChoice::kInt8: return WeightForm::kInt8Row;
+    case WeightChoice::kInt8: return role == MatrixRole::kDown ? WeightForm::kInt8Group : WeightForm::kInt8Row;
     case WeightChoice::kInt4:
-      if (is_embedding) return WeightForm::kInt8Group;
+      if (role == MatrixRole::kTable) return WeightForm::kInt8Group;
       return stored == TensorType::kQ4_0 ? WeightForm::kInt4 : WeightForm::kInt4Min;
     case WeightChoice::kAuto: break;
   }

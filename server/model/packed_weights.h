@@ -19,9 +19,13 @@ namespace ebbinghaus::model {
 // minimum; Q5 and Q6 as int8 groups, whose step is finer; F32, F16 and BF16 as bf16.
 enum class WeightChoice { kAuto, kF32, kBf16, kInt8, kInt4 };
 
-// The form a matrix takes. `is_embedding` marks the embedding and the head: under kInt4 they stay int8 in groups, since
-// every token goes through them.
-kernels::WeightForm FormFor(WeightChoice choice, TensorType stored, bool is_embedding);
+// What a matrix is for, as far as its form depends on it.
+enum class MatrixRole { kTable, kDown, kOther };  // embedding and head; the MLP's second matrix; all the rest
+
+// The form a matrix takes. Under kInt4 tables stay int8 in groups, since every token goes through them. Under kInt8 the MLP's
+// second matrix takes groups: its rows are the longest and the least even, and one scale for each of them costs almost all
+// that int8 costs (docs/performance.md).
+kernels::WeightForm FormFor(WeightChoice choice, TensorType stored, MatrixRole role);
 
 // One layer input times several matrices: rows of all parts one after the other, merged into one matrix where their
 // forms are the same.

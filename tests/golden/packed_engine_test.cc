@@ -228,15 +228,17 @@ TEST(PackedWeights, Q8_0FilesArePackedWithoutLoss) {
 TEST(PackedWeights, AutoKeepsWhatTheFileHolds) {
   using kernels::WeightForm;
   using model::FormFor;
+  using model::MatrixRole;
   using model::TensorType;
-  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kQ4_0, false), WeightForm::kInt4);
-  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kQ4_1, false), WeightForm::kInt4Min);
-  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kQ8_0, true), WeightForm::kInt8Group);
-  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kQ6K, false), WeightForm::kInt8Group);
-  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kF16, false), WeightForm::kBf16);
-  EXPECT_EQ(FormFor(WeightChoice::kInt8, TensorType::kQ4_0, false), WeightForm::kInt8Row);
-  EXPECT_EQ(FormFor(WeightChoice::kInt4, TensorType::kBf16, false), WeightForm::kInt4Min);
-  EXPECT_EQ(FormFor(WeightChoice::kInt4, TensorType::kBf16, true), WeightForm::kInt8Group);
+  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kQ4_0, MatrixRole::kOther), WeightForm::kInt4);
+  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kQ4_1, MatrixRole::kOther), WeightForm::kInt4Min);
+  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kQ8_0, MatrixRole::kTable), WeightForm::kInt8Group);
+  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kQ6K, MatrixRole::kOther), WeightForm::kInt8Group);
+  EXPECT_EQ(FormFor(WeightChoice::kAuto, TensorType::kF16, MatrixRole::kOther), WeightForm::kBf16);
+  EXPECT_EQ(FormFor(WeightChoice::kInt8, TensorType::kQ4_0, MatrixRole::kOther), WeightForm::kInt8Row);
+  EXPECT_EQ(FormFor(WeightChoice::kInt8, TensorType::kQ4_0, MatrixRole::kDown), WeightForm::kInt8Group);
+  EXPECT_EQ(FormFor(WeightChoice::kInt4, TensorType::kBf16, MatrixRole::kOther), WeightForm::kInt4Min);
+  EXPECT_EQ(FormFor(WeightChoice::kInt4, TensorType::kBf16, MatrixRole::kTable), WeightForm::kInt8Group);
 }
 
 TEST(PackedEngineErrors, AFullPoolEndsOnlyTheSequenceAtFault) {
