@@ -36,7 +36,7 @@ struct Status {
   enum class State { kServing, kDraining, kStopped } state = State::kServing;
   uint32_t running = 0, queued = 0;
   uint64_t queued_prompt_tokens = 0;
-  uint64_t kv_used_bytes = 0, kv_capacity_bytes = 0;
+  uint64_t kv_used_bytes = 0, kv_cached_bytes = 0, kv_capacity_bytes = 0;
 };
 
 // Owns the engine and its one thread, which never waits for a reader and sleeps while there is nothing to do.
