@@ -159,6 +159,8 @@ TEST(ConfigurationTest, ASwitchMayStandAloneOrTakeOnAndOff) {
   EXPECT_TRUE(Parse({"--log-prompts", "--model", "m"}).values.log_prompts);
   EXPECT_FALSE(Parse({"--model", "m", "--log-prompts", "off"}).values.log_prompts);
   EXPECT_FALSE(Parse({"--model", "m", "--reflection=off"}).values.reflection);
+  EXPECT_TRUE(Parse({"--model", "m"}).values.prefix_cache);
+  EXPECT_FALSE(Parse({"--model", "m", "--prefix-cache", "off"}).values.prefix_cache);
   EXPECT_THAT(Problems({"--model", "m", "--reflection", "maybe"}), HasSubstr("on or off"));
 }
 
