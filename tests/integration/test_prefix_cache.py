@@ -10,13 +10,19 @@ WAYS = ["generation_mode: " + mode for mode in MODES]
 WAYS.append("generation_mode: GENERATION_MODE_SPARSE_ATTENTION memory { preset: MEMORY_PRESET_CHAT }")
 
 
+def asking(pb, way, text):
+    message = request(pb, way)
+    message.text = text
+    return message
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_prompt_that_goes_on_finds_what_was_read_and_gives_the_same(pb, model, way):
     with harness.Server(model) as server, harness.Server(model, "--prefix-cache", "off") as plain:
         stub, plain_stub = pb.Stub(server.channel), pb.Stub(plain.channel)
-        first = generate(stub, request(pb, way, text=TEXT))[0]
+        first = generate(stub, asking(pb, way, TEXT))[0]
         assert first.cached_prompt_tokens == 0
-        longer = request(pb, way + " return_logprobs: true", text=TEXT + " And then?")
+        longer = asking(pb, way + " return_logprobs: true", TEXT + " And then?")
         started, tokens, _, _ = generate(stub, longer)
         assert first.prompt_tokens - 64 < started.cached_prompt_tokens <= first.prompt_tokens < started.prompt_tokens
         not_cached, expected, _, _ = generate(plain_stub, longer)
