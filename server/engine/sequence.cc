@@ -77,7 +77,7 @@ model::Segment Sequence::Begin(uint32_t prompt_tokens, std::vector<base::ForgetE
     pass_rows_ = std::min(prompt_tokens, prompt - read_);
     pass_samples_ = read_ + pass_rows_ == prompt;
     if (state_) AppendPromptState(pass_rows_);
-    TakeSnapshot();
+    KeepPromptSoFar();
   } else {
     ++clock_;
     ++step_;
@@ -132,21 +132,19 @@ bool Sequence::ObservesAllRows() const {
 
 // A prompt that is sent again, or goes on otherwise, finds a prefix's mass only where it was taken before the mass of later
 // rows was added: before the last pass, and where others went another way, so that the next one has something to begin with.
-void Sequence::TakeSnapshot() {
-  if (prefixes_ == nullptr || !ObservesAllRows() || read_ == cached_ || read_ % page_tokens_ != 0) return;
+void Sequence::KeepPromptSoFar() {
+  if (prefixes_ == nullptr || !ObservesAllRows() || read_ == cached_) return;
   const bool parting = read_ <= known_ && known_ < read_ + pass_rows_;
-  if (pass_samples_ || parting) snapshots_.push_back({read_, prompt_mass_});
+  if (!pass_samples_ && !parting) return;
+  const absl::Span<const base::TokenId> prompt = spec_.prompt;
+  prefixes_->InsertEnd(spec_.cache_owner, prompt.first(read_), cache_, Strong(), prompt_mass_);
 }
 
 // Before anything is forgotten.
 void Sequence::KeepPrompt(std::vector<PromptMass> mass) {
   if (prefixes_ == nullptr) return;
   if (!ObservesAllRows()) return prefixes_->Insert(spec_.cache_owner, spec_.prompt, cache_);
-  const absl::Span<const base::TokenId> prompt = spec_.prompt;
-  for (Snapshot& snapshot : std::exchange(snapshots_, {})) {
-    prefixes_->InsertEnd(spec_.cache_owner, prompt.first(snapshot.tokens), cache_, Strong(), std::move(snapshot.mass));
-  }
-  prefixes_->InsertEnd(spec_.cache_owner, prompt, cache_, Strong(), std::move(mass));
+  prefixes_->InsertEnd(spec_.cache_owner, spec_.prompt, cache_, Strong(), std::move(mass));
 }
 
 void Sequence::KeepPristinePages() {

@@ -67,12 +67,6 @@ class Sequence final : private model::MemoryMediator {
     float strength = 0, time = 0;
   };
 
-  // The mass at an earlier moment of reading the prompt.
-  struct Snapshot {
-    uint32_t tokens = 0;
-    std::vector<PromptMass> mass;  // [L]
-  };
-
   model::SlotMemory Weights(uint32_t layer) override;
   model::WantedMass Wanted(uint32_t layer) override;
   void ObservedRows(uint32_t layer, absl::Span<const double> mass_sum, absl::Span<const int32_t> last_strong_row) override;
@@ -82,7 +76,7 @@ class Sequence final : private model::MemoryMediator {
   void AppendPromptState(uint32_t tokens);
   float Strong() const { return static_cast<float>(spec_.memory.reset_threshold); }
   bool ObservesAllRows() const;
-  void TakeSnapshot();
+  void KeepPromptSoFar();
   void KeepPrompt(std::vector<PromptMass> mass);
   std::vector<base::ForgetEvent> Forget();
   void RecordForgotten(uint32_t layer, const std::vector<base::Position>& positions);
@@ -118,7 +112,6 @@ class Sequence final : private model::MemoryMediator {
 
   uint32_t cached_ = 0;  // tokens that came from prefixes_
   uint32_t known_ = 0;   // tokens of the prompt that others began with
-  std::vector<Snapshot> snapshots_;
   bool pristine_ = true;  // K/V is what plain attention gives, in the tokens' order
   bool sound_ = true;     // no step has failed, and none is under way
 

@@ -84,7 +84,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
     return absl::UnavailableError(absl::StrCat("cannot listen on ", address, " (gRPC): in use, or not an address here"));
   }
   std::unique_ptr<GrpcServer> started(new GrpcServer(std::move(server), static_cast<uint16_t>(port)));
-  started->SetServing(true);
+  started->SetServing(false);
   return started;
 }
 

@@ -113,7 +113,7 @@ TEST(ConfigurationTest, EveryProblemIsNamedAtOnce) {
 }
 
 TEST(ConfigurationTest, FlagsOfLaterVersionsAreNotSilentlyAccepted) {
-  for (const char* flag : {"--slow-reader-timeout", "--watchdog-timeout", "--tls-key", "--auth-token-file"}) {
+  for (const char* flag : {"--tls-key", "--auth-token-file"}) {
     EXPECT_THAT(Problems({"--model", "m", flag, "1"}), HasSubstr("unknown flag")) << flag;
   }
   EXPECT_THAT(Problems({"--model", "m", "--weights", "int2"}), HasSubstr("auto|f32|bf16|int8|int4"));
