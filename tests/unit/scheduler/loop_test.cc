@@ -747,7 +747,6 @@ TEST_F(LoopTest, GaugesFollowWhatRuns) {
 }
 
 TEST_F(LoopTest, WhatThePrefixCacheHadIsNotReadAndCountedByItself) {
-  options_.plan.prompt_chunk_tokens = 4;
   script_->cached_prompt_tokens = [](const base::SequenceSpec& spec) { return spec.prompt[0] == 'x' ? 6u : 0u; };
   const auto a = Submit(Ask("x123456789", 3)), b = Submit(Ask("y", 3));
   RunUntilIdle();
@@ -782,13 +781,12 @@ TEST_F(LoopTest, WhatThePrefixCacheHoldsIsShownAlsoWhenNobodyRuns) {
   EXPECT_TRUE(Shows("ebbinghaus_kv_cached_bytes 700"));
 }
 
-TEST_F(LoopTest, ARequestThatEndsBeforeItsFirstStepHeldWhatWasCached) {
+TEST_F(LoopTest, ARequestThatEndsWhileItReadsHoldsWhatWasCachedToo) {
   script_->cached_prompt_tokens = [](const base::SequenceSpec&) { return 30u; };
-  options_.max_batch = 2;
   const auto a = Submit(Ask(std::string(40, 'x'), 5)), b = Submit(Ask(std::string(40, 'y'), 5));
-  Step();  // b has a sequence and waits for its turn to read
+  Step();  // a reads its last 10 tokens, and b 6 of its own
   Step(clock_.Now());
-  EXPECT_EQ(StreamReader().ReadAll(*b).finished->memory.total_tokens, 30u);
+  EXPECT_EQ(StreamReader().ReadAll(*b).finished->memory.total_tokens, 36u);
 }
 
 TEST_F(LoopTest, DecodeTimeIsAStepsTimeOncePerSequenceInIt) {
