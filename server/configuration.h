@@ -39,6 +39,7 @@ struct Configuration {
   bool deterministic = false;
   uint32_t threads = 0;          // 0 = as many as the CPU quota and affinity allow
   uint64_t kv_memory_bytes = 0;  // 0 = what weights and workspace leave of 80 % of the machine's memory or cgroup's limit
+  bool prefix_cache = true;
   uint32_t max_batch = 16;
   uint32_t max_queue = 64;
   uint32_t max_queue_tokens = 1u << 20;

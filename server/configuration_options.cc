@@ -189,6 +189,8 @@ std::vector<Option> MakeOptions() {
       CountOption("threads", "compute threads; auto: as many as CPU quota and affinity allow", &C::threads, 1, 1024,
                   "auto"),
       KvMemoryOption(),
+      BoolOption("prefix-cache", "keep K/V of prompts, in memory that no request needs, for those that begin alike",
+                 &C::prefix_cache, /*is_switch=*/false),
       CountOption("max-batch", "requests computed at the same time", &C::max_batch, 1, 4096),
       CountOption("max-queue", "requests that may wait; one more is refused", &C::max_queue, 1, 65536),
       CountOption("max-queue-tokens", "prompt tokens that may wait", &C::max_queue_tokens, 1, kMax),

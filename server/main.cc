@@ -87,6 +87,7 @@ absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) try {
   options.device = c.device;
   options.threads = static_cast<int>(threads);
   options.kv_memory_bytes = c.kv_memory_bytes;
+  options.prefix_cache = c.prefix_cache;
   options.max_context = c.max_context;
   options.progress = [next = uint64_t{0}](uint64_t done, uint64_t all) mutable {
     if (done < next) return;

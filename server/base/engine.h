@@ -120,6 +120,7 @@ class Engine {
   virtual ~Engine() = default;
   virtual const ModelInfo& model() const = 0;
 
+  // Begins with what the prefix cache has of the prompt; the rest is to be read.
   // Errors: ResourceExhausted when the K/V pool cannot hold what the sequence may need.
   virtual absl::StatusOr<SequenceId> Add(SequenceSpec spec) = 0;
 
@@ -134,8 +135,16 @@ class Engine {
   // Frees everything the sequence holds, at once.
   virtual void Remove(SequenceId sequence) = 0;
 
-  virtual uint64_t kv_used_bytes(SequenceId sequence) const = 0;
-  virtual uint64_t kv_used_bytes() const = 0;  // of all sequences
+  // How many tokens of its prompt need not be read, because the prefix cache had them: fewer than there are.
+  virtual uint32_t cached_prompt_tokens(SequenceId sequence) const = 0;
+
+  // K/V memory. What sequences use, what only the prefix cache holds (reclaimed before anybody is refused) and what is free
+  // make up the capacity.
+  virtual uint64_t kv_used_bytes(SequenceId sequence) const = 0;  // what it holds, shared with others or not
+  virtual uint64_t kv_used_bytes() const = 0;                     // by all sequences; what they share counts once
+  // The part of it that sequences of this mode use; what modes share counts for the first of them.
+  virtual uint64_t kv_used_bytes(GenerationMode mode) const = 0;
+  virtual uint64_t kv_cached_bytes() const = 0;
   virtual uint64_t kv_capacity_bytes() const = 0;
 };
 

@@ -17,10 +17,14 @@ namespace ebbinghaus::cache {
 // pristine: rotary position applied, never scaled by a memory weight (spec 1).
 class LayerCache {
  public:
-  explicit LayerCache(PagePool* pool) : pool_(pool) {}
+  explicit LayerCache(PagePool* pool, Account account = 0) : pool_(pool), account_(account) {}
 
   base::Slot live() const { return live_; }
   size_t page_count() const { return pages_.size(); }
+
+  // Begins with slots that are there already, in pages that may be others' too. Requires: nothing is live; as many pages
+  // as `live` slots need.
+  void Attach(std::vector<Page> pages, base::Slot live);
 
   // Appends the newborns' keys and values, both [T, K, D] in any float type, in slots live()...live()+T-1.
   // Requires: a pool of tensors. Errors: ResourceExhausted; then nothing was appended.
@@ -30,8 +34,11 @@ class LayerCache {
   // Errors: ResourceExhausted; then nothing has changed.
   absl::Status Grow(base::Slot count);
 
-  // Copies one token per hole, then gives emptied pages back (spec 4.5). Requires: plan.live_before == live().
+  // Copies one token per hole, then gives emptied pages back (spec 4.5). Pages that others hold too are replaced by copies
+  // before they are written in. Requires: plan.live_before == live(); a pool in which sequences keep to what they reserved.
   void Remove(const base::SlotRemovalPlan& plan);
+
+  const Page& page(size_t index) const { return pages_[index]; }
 
   // Of packed pages: [page_count()], valid until the next Grow or Remove.
   std::byte* const* page_bytes() const { return page_bytes_.data(); }
@@ -42,8 +49,10 @@ class LayerCache {
 
  private:
   int64_t SlotsInPage(size_t page) const;
+  absl::Status MakeOwn(size_t page);
 
   PagePool* pool_;
+  Account account_;
   std::vector<Page> pages_;
   std::vector<std::byte*> page_bytes_;  // of pages_, where they are packed
   base::Slot live_ = 0;
@@ -51,7 +60,7 @@ class LayerCache {
 
 class KvCache {
  public:
-  KvCache(PagePool* pool, uint32_t layers);
+  KvCache(PagePool* pool, uint32_t layers, Account account = 0);
 
   LayerCache& layer(uint32_t l) { return layers_[l]; }
   const LayerCache& layer(uint32_t l) const { return layers_[l]; }

@@ -1,14 +1,14 @@
 #include "server/cache/page_pool.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include <ATen/ops/zeros.h>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/check.h"
 
 namespace ebbinghaus::cache {
 
@@ -27,24 +27,19 @@ PageShape PackedShape(const kernels::KvLayout& layout) {
   return {.kv_heads = layout.kv_heads, .head_size = layout.head_size, .page_tokens = layout.page_tokens, .packed = layout};
 }
 
-Page::Page(PagePool* pool, at::Tensor storage)
-    : pool_(pool), storage_(std::move(storage)), keys_(storage_.select(0, 0)), values_(storage_.select(0, 1)) {}
+Page::Page(PagePool* pool, Record* record, Account account) : pool_(pool), record_(record), account_(account) {
+  pool_->Count(*record_, account_, +1);
+}
 
 Page::Page(Page&& other) noexcept
-    : pool_(std::exchange(other.pool_, nullptr)),
-      storage_(std::move(other.storage_)),
-      keys_(std::move(other.keys_)),
-      values_(std::move(other.values_)),
-      bytes_(other.bytes_) {}
+    : pool_(std::exchange(other.pool_, nullptr)), record_(other.record_), account_(other.account_) {}
 
 Page& Page::operator=(Page&& other) noexcept {
   if (this != &other) {
     Release();
     pool_ = std::exchange(other.pool_, nullptr);
-    storage_ = std::move(other.storage_);
-    keys_ = std::move(other.keys_);
-    values_ = std::move(other.values_);
-    bytes_ = other.bytes_;
+    record_ = other.record_;
+    account_ = other.account_;
   }
   return *this;
 }
@@ -53,57 +48,79 @@ Page::~Page() { Release(); }
 
 void Page::Release() {
   if (pool_ == nullptr) return;
-  --pool_->used_pages_;
-  if (bytes_ != nullptr) {
-    pool_->free_bytes_.push_back(bytes_);
+  std::exchange(pool_, nullptr)->Count(*record_, account_, -1);
+}
+
+Page Page::Share(Account account) const { return Page(pool_, record_, account); }
+
+bool Page::shared() const { return std::accumulate(record_->holds.begin(), record_->holds.end(), 0u) > 1; }
+
+const at::Tensor& Page::keys() const { return record_->keys; }
+
+const at::Tensor& Page::values() const { return record_->values; }
+
+std::byte* Page::bytes() const { return record_->bytes; }
+
+void Page::CopyFrom(const Page& other) {
+  EBB_CHECK(pool_ == other.pool_ && !shared());
+  if (record_->bytes != nullptr) {
+    std::memcpy(record_->bytes, other.record_->bytes, pool_->shape().page_bytes());
   } else {
-    pool_->free_.push_back(std::move(storage_));
+    record_->storage.copy_(other.record_->storage);
   }
-  pool_ = nullptr;
 }
 
 PagePool::PagePool(PageShape shape, uint64_t capacity_bytes)
     : shape_(shape), capacity_pages_(capacity_bytes / shape.page_bytes()) {}
 
-PagePool::~PagePool() {
-  if (used_pages_ != 0) {
-    std::fprintf(stderr, "page pool destroyed with %llu pages in use\n", static_cast<unsigned long long>(used_pages_));
-    std::abort();
-  }
+PagePool::~PagePool() { EBB_CHECK(held_pages_ == 0); }
+
+// The one place where pages change between used, cached and free.
+void PagePool::Count(Page::Record& record, Account account, int change) {
+  const auto charge = [&](int pages) {
+    const auto charged = std::find_if(record.holds.begin(), record.holds.end(), [](uint32_t holds) { return holds > 0; });
+    if (charged == record.holds.end()) return false;
+    charged_pages_[charged - record.holds.begin()] += pages;
+    held_pages_ += pages;
+    return true;
+  };
+  charge(-1);
+  record.holds[account] += change;
+  if (!charge(+1)) free_.push_back(&record);
 }
 
-absl::StatusOr<Page> PagePool::Acquire() {
-  if (used_pages_ == capacity_pages_) {
+absl::StatusOr<Page> PagePool::Acquire(Account account) {
+  while (free_pages() == 0) {
+    if (cached_pages() > 0 && Reclaim()) continue;
     return absl::ResourceExhaustedError(
         absl::StrCat("K/V memory is full: all ", capacity_pages_, " pages of ", shape_.page_bytes(), " bytes are in use"));
   }
-  if (shape_.packed) {
-    std::byte* bytes = TakeBytes();
-    ++used_pages_;
-    return Page(this, bytes);
-  }
-  at::Tensor storage;
-  if (free_.empty()) {
-    storage = at::zeros({2, shape_.kv_heads, shape_.page_tokens, shape_.head_size},
-                        at::TensorOptions(shape_.dtype).device(shape_.device));
-  } else {
-    storage = std::move(free_.back());
-    free_.pop_back();
-  }
-  ++used_pages_;
-  return Page(this, std::move(storage));
+  return Page(this, TakeRecord(), account);
 }
 
-// Always zeroed: a kernel may read slots that are not live, at probability 0, and what a broken sequence left there (NaN)
-// must not reach the next one.
-std::byte* PagePool::TakeBytes() {
-  const uint64_t page_bytes = shape_.page_bytes();
-  if (!free_bytes_.empty()) {
-    std::byte* bytes = free_bytes_.back();
-    free_bytes_.pop_back();
-    std::memset(bytes, 0, page_bytes);
-    return bytes;
+Page::Record* PagePool::TakeRecord() {
+  if (!free_.empty()) {
+    Page::Record* record = free_.back();
+    free_.pop_back();
+    // A kernel may read slots that are not live, at probability 0, and what a broken sequence left there (NaN) must not
+    // reach the next one.
+    if (record->bytes != nullptr) std::memset(record->bytes, 0, shape_.page_bytes());
+    return record;
   }
+  Page::Record made;
+  if (shape_.packed) {
+    made.bytes = CutBytes();
+  } else {
+    made.storage = at::zeros({2, shape_.kv_heads, shape_.page_tokens, shape_.head_size},
+                             at::TensorOptions(shape_.dtype).device(shape_.device));
+    made.keys = made.storage.select(0, 0);
+    made.values = made.storage.select(0, 1);
+  }
+  return &records_.emplace_back(std::move(made));
+}
+
+std::byte* PagePool::CutBytes() {
+  const uint64_t page_bytes = shape_.page_bytes();
   const uint64_t slab_pages = std::max<uint64_t>(1, kSlabBytes / page_bytes);
   if (slabs_.empty() || cut_pages_ == slab_pages) {
     slabs_.emplace_back(slab_pages * page_bytes);

@@ -1,6 +1,7 @@
 #include "server/engine/engine.h"
 
 #include <exception>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "server/cache/page_pool.h"
 #include "server/engine/kv_memory.h"
 #include "server/engine/load_decoder.h"
+#include "server/engine/prefix_cache.h"
 #include "server/engine/sequence.h"
 #include "server/model/decoder.h"
 
@@ -22,11 +24,15 @@ using base::SequenceId;
 
 class DecoderEngine final : public base::Engine {
  public:
-  DecoderEngine(base::ModelInfo info, std::unique_ptr<model::Decoder> decoder, uint64_t kv_memory_bytes)
-      : info_(std::move(info)), decoder_(std::move(decoder)), pool_(decoder_->page_shape(), kv_memory_bytes) {}
+  DecoderEngine(base::ModelInfo info, std::unique_ptr<model::Decoder> decoder, uint64_t kv_memory_bytes, bool prefix_cache)
+      : info_(std::move(info)), decoder_(std::move(decoder)), pool_(decoder_->page_shape(), kv_memory_bytes) {
+    if (prefix_cache) prefixes_.emplace(&pool_, static_cast<uint32_t>(decoder_->config().layers));
+  }
 
   const base::ModelInfo& model() const override { return info_; }
 
+  // Sequences reserve what they need at most, shared pages included; so what the prefix cache holds beside them can always
+  // be reclaimed in time, and it is no reason to refuse anybody.
   absl::StatusOr<SequenceId> Add(base::SequenceSpec spec) override {
     const uint64_t needed = Sequence::PagesNeeded(spec, decoder_->config(), pool_.shape());
     if (reserved_pages_ + needed > pool_.capacity_pages()) {
@@ -35,9 +41,10 @@ class DecoderEngine final : public base::Engine {
                        (pool_.capacity_pages() - reserved_pages_) * pool_.shape().page_bytes(), " of ",
                        kv_capacity_bytes()));
     }
-    reserved_pages_ += needed;
+    auto sequence = std::make_unique<Sequence>(std::move(spec), decoder_.get(), &pool_, prefixes_ ? &*prefixes_ : nullptr);
     const SequenceId id{++last_id_};
-    sequences_.emplace(id, std::make_unique<Sequence>(std::move(spec), decoder_.get(), &pool_));
+    sequences_.emplace(id, std::move(sequence));
+    reserved_pages_ += needed;
     return id;
   }
 
@@ -66,13 +73,20 @@ class DecoderEngine final : public base::Engine {
   void Remove(SequenceId sequence) override {
     const auto found = sequences_.find(sequence);
     if (found == sequences_.end()) return;
+    found->second->KeepPristinePages();
     reserved_pages_ -= found->second->reserved_pages();
     sequences_.erase(found);
   }
 
+  uint32_t cached_prompt_tokens(SequenceId sequence) const override {
+    return sequences_.at(sequence)->cached_prompt_tokens();
+  }
+
   uint64_t kv_used_bytes(SequenceId sequence) const override { return sequences_.at(sequence)->kv_bytes(); }
   uint64_t kv_used_bytes() const override { return pool_.used_bytes(); }
-  uint64_t kv_capacity_bytes() const override { return pool_.capacity_pages() * pool_.shape().page_bytes(); }
+  uint64_t kv_used_bytes(base::GenerationMode mode) const override { return pool_.used_bytes(Sequence::AccountOf(mode)); }
+  uint64_t kv_cached_bytes() const override { return pool_.cached_bytes(); }
+  uint64_t kv_capacity_bytes() const override { return pool_.capacity_bytes(); }
 
  private:
   // libtorch reports by exceptions; they end a sequence, not the process.
@@ -93,7 +107,8 @@ class DecoderEngine final : public base::Engine {
 
   const base::ModelInfo info_;
   const std::unique_ptr<model::Decoder> decoder_;
-  cache::PagePool pool_;  // outlives the sequences
+  cache::PagePool pool_;  // outlives what holds its pages
+  std::optional<PrefixCache> prefixes_;
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>, HashId> sequences_;
   uint64_t reserved_pages_ = 0;
   uint64_t last_id_ = 0;
@@ -145,7 +160,8 @@ absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(LoadedDecoder loaded, c
       .weight_bytes = weight_bytes,
       .kv_bytes_per_token = shape.page_bytes() / shape.page_tokens * config.layers,
   };
-  return std::make_unique<DecoderEngine>(std::move(info), std::move(loaded.decoder), kv_memory);
+  return std::make_unique<DecoderEngine>(std::move(info), std::move(loaded.decoder), kv_memory,
+                                         options.prefix_cache);
 }
 
 }  // namespace ebbinghaus::engine

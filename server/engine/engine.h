@@ -25,6 +25,7 @@ struct EngineOptions {
   uint64_t kv_memory_bytes = 0;  // 0: what weights and workspace leave of 80 % of the memory there is
   uint64_t memory_limit_bytes = 0;  // there is; 0: what base::MemoryLimitBytes says
   uint32_t max_context = 0;      // 0: the model's; larger than the model's is an error
+  bool prefix_cache = true;      // reuse K/V of prompts that begin alike
   std::string model_name = "";        // 0 length: the checkpoint's
   std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress = {};  // while weights are packed; may be empty
 };
@@ -33,7 +34,7 @@ struct EngineOptions {
 absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(const model::Checkpoint& checkpoint, const EngineOptions& options);
 
 // Around a decoder that is loaded already, such as one that a bench or a test has wrapped. Of the options only those about
-// K/V memory, context and name are looked at. Errors: InvalidArgument for them.
+// K/V memory, prefix cache, context and name are looked at. Errors: InvalidArgument for them.
 absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(LoadedDecoder loaded, const EngineOptions& options);
 
 }  // namespace ebbinghaus::engine

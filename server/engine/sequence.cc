@@ -13,6 +13,17 @@ using base::Position;
 using base::Slot;
 using base::Tick;
 
+namespace {
+
+bool WeighsAnything(const memory::MemoryPolicy& policy, uint32_t layers) {
+  for (uint32_t l = 0; l < layers; ++l) {
+    if (policy.Weighting(l).form != base::AttentionWeighting::Form::kNone) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 uint64_t Sequence::PagesNeeded(const base::SequenceSpec& spec, const model::ModelConfig& config,
                                const cache::PageShape& shape) {
   const auto policy = memory::MakePolicy(spec.mode, spec.memory, config.layers);
@@ -22,32 +33,51 @@ uint64_t Sequence::PagesNeeded(const base::SequenceSpec& spec, const model::Mode
   return shape.PagesFor(most) * config.layers;
 }
 
-Sequence::Sequence(base::SequenceSpec spec, model::Decoder* decoder, cache::PagePool* pool)
+Sequence::Sequence(base::SequenceSpec spec, model::Decoder* decoder, cache::PagePool* pool, PrefixCache* prefixes)
     : spec_(std::move(spec)),
       decoder_(decoder),
       policy_(memory::MakePolicy(spec_.mode, spec_.memory, decoder->config().layers)),
       reserved_pages_(PagesNeeded(spec_, decoder->config(), pool->shape())),
       page_bytes_(pool->shape().page_bytes()),
       page_tokens_(pool->shape().page_tokens),
-      cache_(pool, decoder->config().layers),
+      prefixes_(prefixes),
+      cache_(pool, decoder->config().layers, AccountOf(spec_.mode)),
       sampler_(spec_.sampling, spec_.prompt),
       tokens_(spec_.prompt) {
   if (policy_->keeps_state()) state_.emplace(policy_->NewState(cache_.layers()));
   if (spec_.return_token_weights) forgotten_.resize(cache_.layers());
+  if (prefixes_ == nullptr) return;
+  BeginWith(prefixes_->Find({.owner = spec_.cache_owner,
+                             .account = AccountOf(spec_.mode),
+                             .prompt = spec_.prompt,
+                             .first_observed_row = policy_->FirstObservedRow(static_cast<Position>(spec_.prompt.size())),
+                             .strong = Strong()}));
+}
+
+void Sequence::BeginWith(Prefix prefix) {
+  known_ = prefix.known_tokens;
+  if (prefix.tokens == 0) return;
+  for (uint32_t l = 0; l < cache_.layers(); ++l) cache_.layer(l).Attach(std::move(prefix.pages[l]), prefix.tokens);
+  if (state_) AppendPromptState(prefix.tokens);
+  prompt_mass_ = std::move(prefix.mass);
+  cached_ = read_ = prefix.tokens;
+}
+
+// The next tokens of the prompt are born.
+void Sequence::AppendPromptState(uint32_t tokens) {
+  for (Position p = read_; p < read_ + tokens; ++p) state_->Append(p, static_cast<Tick>(p) * policy_->prompt_ticks());
 }
 
 model::Segment Sequence::Begin(uint32_t prompt_tokens, std::vector<base::ForgetEvent>& forgotten) {
   const auto prompt = static_cast<uint32_t>(spec_.prompt.size());
   pass_first_ = read_;
+  sound_ = false;
   attention_.clear();
   if (!prompt_read()) {
     pass_rows_ = std::min(prompt_tokens, prompt - read_);
     pass_samples_ = read_ + pass_rows_ == prompt;
-    if (state_) {
-      for (Position p = read_; p < read_ + pass_rows_; ++p) {
-        state_->Append(p, static_cast<Tick>(p) * policy_->prompt_ticks());
-      }
-    }
+    if (state_) AppendPromptState(pass_rows_);
+    KeepPromptSoFar();
   } else {
     ++clock_;
     ++step_;
@@ -58,6 +88,7 @@ model::Segment Sequence::Begin(uint32_t prompt_tokens, std::vector<base::ForgetE
       forgotten = Forget();
       state_->Append(read_, clock_);
     }
+    pristine_ = pristine_ && forgotten.empty() && !WeighsAnything(*policy_, cache_.layers());
   }
   const bool observed = state_ || spec_.attention;
   return {.tokens = absl::MakeConstSpan(tokens_).subspan(read_, pass_rows_),
@@ -73,12 +104,18 @@ absl::StatusOr<std::optional<base::SampledToken>> Sequence::End(model::Segment s
   EBB_RETURN_IF_ERROR(segment.status);
   read_ += pass_rows_;
   kv_peak_bytes_ = std::max(kv_peak_bytes_, cache_.bytes());
-  if (!pass_samples_) return std::nullopt;
+  if (!pass_samples_) {
+    sound_ = true;
+    return std::nullopt;
+  }
+  std::vector<PromptMass> mass;
   if (reading_prompt()) {
     clock_ = static_cast<Tick>(spec_.prompt.size()) * policy_->prompt_ticks();
-    TakePromptMass();
+    mass = TakePromptMass();
   }
   EBB_ASSIGN_OR_RETURN(base::SampledToken token, Sample());
+  sound_ = true;
+  if (reading_prompt()) KeepPrompt(std::move(mass));
   return token;
 }
 
@@ -87,6 +124,32 @@ absl::StatusOr<std::optional<base::SampledToken>> Sequence::Step(uint32_t prompt
   model::Segment segment = Begin(prompt_tokens, forgotten);
   decoder_->Forward(absl::MakeSpan(&segment, 1));
   return End(std::move(segment));
+}
+
+bool Sequence::ObservesAllRows() const {
+  return state_ && policy_->FirstObservedRow(static_cast<Position>(spec_.prompt.size())) == 0;
+}
+
+// A prompt that is sent again, or goes on otherwise, finds a prefix's mass only where it was taken before the mass of later
+// rows was added: before the last pass, and where others went another way, so that the next one has something to begin with.
+void Sequence::KeepPromptSoFar() {
+  if (prefixes_ == nullptr || !ObservesAllRows() || read_ == cached_) return;
+  const bool parting = read_ <= known_ && known_ < read_ + pass_rows_;
+  if (!pass_samples_ && !parting) return;
+  const absl::Span<const base::TokenId> prompt = spec_.prompt;
+  prefixes_->InsertEnd(spec_.cache_owner, prompt.first(read_), cache_, Strong(), prompt_mass_);
+}
+
+// Before anything is forgotten.
+void Sequence::KeepPrompt(std::vector<PromptMass> mass) {
+  if (prefixes_ == nullptr) return;
+  if (!ObservesAllRows()) return prefixes_->Insert(spec_.cache_owner, spec_.prompt, cache_);
+  prefixes_->InsertEnd(spec_.cache_owner, spec_.prompt, cache_, Strong(), std::move(mass));
+}
+
+void Sequence::KeepPristinePages() {
+  if (prefixes_ == nullptr || !pristine_ || !sound_) return;
+  prefixes_->Insert(spec_.cache_owner, absl::MakeConstSpan(tokens_).first(read_), cache_);
 }
 
 std::vector<base::ForgetEvent> Sequence::Forget() {
@@ -156,7 +219,7 @@ bool Sequence::WantsAttention(uint32_t layer) const {
 }
 
 model::WantedMass Sequence::Wanted(uint32_t layer) {
-  model::WantedMass wanted{.strong = static_cast<float>(spec_.memory.reset_threshold), .last_row = WantsAttention(layer)};
+  model::WantedMass wanted{.strong = Strong(), .last_row = WantsAttention(layer)};
   if (!state_) return wanted;
   if (!reading_prompt()) {
     wanted.last_row |= policy_->ObservationGain(step_) > 0;
@@ -171,21 +234,23 @@ void Sequence::ObservedRows(uint32_t layer, absl::Span<const double> mass_sum, a
   prompt_mass_.resize(cache_.layers());
   PromptMass& mass = prompt_mass_[layer];
   mass.sum.resize(mass_sum.size(), 0.0);
-  mass.last_reset.resize(mass_sum.size(), -1);
+  mass.last_strong_row.resize(mass_sum.size(), -1);
   for (size_t i = 0; i < mass_sum.size(); ++i) {  // slots are positions while the prompt is read
     mass.sum[i] += mass_sum[i];
-    if (last_strong_row[i] < 0) continue;
-    mass.last_reset[i] = static_cast<Tick>(pass_first_ + last_strong_row[i]) * policy_->prompt_ticks();
+    if (last_strong_row[i] >= 0) mass.last_strong_row[i] = static_cast<int32_t>(pass_first_) + last_strong_row[i];
   }
 }
 
-void Sequence::TakePromptMass() {
+std::vector<PromptMass> Sequence::TakePromptMass() {
   std::vector<float> sum;
+  std::vector<Tick> last_reset;
   for (uint32_t l = 0; l < prompt_mass_.size(); ++l) {
     sum.assign(prompt_mass_[l].sum.begin(), prompt_mass_[l].sum.end());
-    state_->ObserveRows(l, sum, prompt_mass_[l].last_reset);
+    last_reset.clear();
+    for (const int32_t row : prompt_mass_[l].last_strong_row) last_reset.push_back(row < 0 ? -1 : row * policy_->prompt_ticks());
+    state_->ObserveRows(l, sum, last_reset);
   }
-  prompt_mass_ = {};
+  return std::exchange(prompt_mass_, {});
 }
 
 void Sequence::ObservedLastRow(uint32_t layer, absl::Span<const float> mass) {

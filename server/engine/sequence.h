@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "server/base/engine.h"
 #include "server/cache/kv_cache.h"
+#include "server/engine/prefix_cache.h"
 #include "server/engine/sampler.h"
 #include "server/memory/policy.h"
 #include "server/model/decoder.h"
@@ -19,8 +20,10 @@ namespace ebbinghaus::engine {
 // One thread. A sequence whose step failed must not be stepped again.
 class Sequence final : private model::MemoryMediator {
  public:
-  Sequence(base::SequenceSpec spec, model::Decoder* decoder, cache::PagePool* pool);
+  // Begins with what `prefixes` has of the prompt, and leaves there what others may begin with; null: neither.
+  Sequence(base::SequenceSpec spec, model::Decoder* decoder, cache::PagePool* pool, PrefixCache* prefixes = nullptr);
 
+  uint32_t cached_prompt_tokens() const { return cached_; }
   bool prompt_read() const { return read_ >= spec_.prompt.size(); }
 
   // A step is Begin, the decoder's pass over the segment (with those of others), then End.
@@ -32,6 +35,10 @@ class Sequence final : private model::MemoryMediator {
 
   // A step of this sequence alone.
   absl::StatusOr<std::optional<base::SampledToken>> Step(uint32_t prompt_tokens, std::vector<base::ForgetEvent>& forgotten);
+
+  // Before the sequence goes: leaves its pristine pages to others, those of generated tokens too, unless its last step
+  // failed.
+  void KeepPristinePages();
 
   base::MemoryStats Stats() const;
   std::vector<base::TokenWeights> Weights() const;  // Requires: spec.return_token_weights
@@ -46,6 +53,10 @@ class Sequence final : private model::MemoryMediator {
   // Replaces the sampled token by another before it is fed back. For teacher forcing.
   void ReplaceLastToken(base::TokenId id) { last_token_ = id; }
 
+  // Where the pool books the pages of a mode's sequences.
+  static cache::Account AccountOf(base::GenerationMode mode) { return static_cast<cache::Account>(mode); }
+  static_assert(std::size(base::kAllModes) == cache::kCacheAccount);
+
   // Pages that a sequence of this spec can need at most, in all layers.
   static uint64_t PagesNeeded(const base::SequenceSpec& spec, const model::ModelConfig& config,
                               const cache::PageShape& shape);
@@ -56,22 +67,21 @@ class Sequence final : private model::MemoryMediator {
     float strength = 0, time = 0;
   };
 
-  // What the prompt's observed rows gave one layer's tokens so far. Kept apart until the prompt is read, so that the sums
-  // do not depend on how it was cut into passes (spec 6.9).
-  struct PromptMass {
-    std::vector<double> sum;             // [P]
-    std::vector<base::Tick> last_reset;  // [P], -1 = none
-  };
-
   model::SlotMemory Weights(uint32_t layer) override;
   model::WantedMass Wanted(uint32_t layer) override;
   void ObservedRows(uint32_t layer, absl::Span<const double> mass_sum, absl::Span<const int32_t> last_strong_row) override;
   void ObservedLastRow(uint32_t layer, absl::Span<const float> mass) override;
 
+  void BeginWith(Prefix prefix);
+  void AppendPromptState(uint32_t tokens);
+  float Strong() const { return static_cast<float>(spec_.memory.reset_threshold); }
+  bool ObservesAllRows() const;
+  void KeepPromptSoFar();
+  void KeepPrompt(std::vector<PromptMass> mass);
   std::vector<base::ForgetEvent> Forget();
   void RecordForgotten(uint32_t layer, const std::vector<base::Position>& positions);
   bool reading_prompt() const { return step_ == 0; }
-  void TakePromptMass();
+  std::vector<PromptMass> TakePromptMass();
   absl::StatusOr<base::SampledToken> Sample();
   bool WantsAttention(uint32_t layer) const;
   base::AttentionRow HeaviestPositions(uint32_t layer, absl::Span<const float> mass) const;
@@ -82,6 +92,8 @@ class Sequence final : private model::MemoryMediator {
   const std::unique_ptr<const memory::MemoryPolicy> policy_;
   const uint64_t reserved_pages_;
   const uint64_t page_bytes_, page_tokens_;
+
+  PrefixCache* const prefixes_;
 
   cache::KvCache cache_;
   std::optional<memory::RetentionState> state_;  // if the policy keeps any
@@ -97,6 +109,11 @@ class Sequence final : private model::MemoryMediator {
   uint64_t kv_peak_bytes_ = 0;
   std::vector<std::map<base::Position, ForgottenToken>> forgotten_;  // [L], only with return_token_weights
   std::vector<PromptMass> prompt_mass_;                              // [L] while the prompt is read
+
+  uint32_t cached_ = 0;  // tokens that came from prefixes_
+  uint32_t known_ = 0;   // tokens of the prompt that others began with
+  bool pristine_ = true;  // K/V is what plain attention gives, in the tokens' order
+  bool sound_ = true;     // no step has failed, and none is under way
 
   // Of the pass under way.
   uint32_t pass_first_ = 0, pass_rows_ = 0;

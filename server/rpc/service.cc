@@ -145,6 +145,7 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
     response->set_requests_running(status.running);
     response->set_requests_queued(status.queued);
     response->set_kv_used_bytes(status.kv_used_bytes);
+    response->set_kv_cached_bytes(status.kv_cached_bytes);
     response->set_kv_capacity_bytes(status.kv_capacity_bytes);
     response->set_default_mode(ToProto(facts_.default_mode));
     response->set_default_preset(ToProto(facts_.default_preset));

@@ -33,8 +33,13 @@ class BorrowedEngine final : public base::Engine {
     return engine_->Weights(sequence);
   }
   void Remove(base::SequenceId sequence) override { engine_->Remove(sequence); }
+  uint32_t cached_prompt_tokens(base::SequenceId sequence) const override {
+    return engine_->cached_prompt_tokens(sequence);
+  }
   uint64_t kv_used_bytes(base::SequenceId sequence) const override { return engine_->kv_used_bytes(sequence); }
   uint64_t kv_used_bytes() const override { return engine_->kv_used_bytes(); }
+  uint64_t kv_used_bytes(base::GenerationMode mode) const override { return engine_->kv_used_bytes(mode); }
+  uint64_t kv_cached_bytes() const override { return engine_->kv_cached_bytes(); }
   uint64_t kv_capacity_bytes() const override { return engine_->kv_capacity_bytes(); }
 
  private:

@@ -19,7 +19,7 @@ namespace ebbinghaus::scheduler {
 struct Started {
   std::string request_id;
   std::string model;
-  uint32_t cached_prompt_tokens = 0;
+  uint32_t cached_prompt_tokens = 0;  // of the prompt, from the prefix cache
   std::shared_ptr<const base::SequenceSpec> spec;  // the effective parameters
 };
 

@@ -295,22 +295,23 @@ void Loop::Report(RequestSummary summary, base::TimePoint arrival) {
 void Loop::PublishGauges() {
   struct Sum {
     uint32_t requests = 0;
-    uint64_t kv_bytes = 0, live_tokens = 0;
+    uint64_t live_tokens = 0;
   };
   std::array<Sum, std::size(base::kAllModes)> sums;
   for (const Running& request : running_) {
     Sum& sum = sums[static_cast<size_t>(request->mode())];
     ++sum.requests;
-    sum.kv_bytes += engine_->kv_used_bytes(request->sequence());
     sum.live_tokens += request->live_tokens();
   }
   for (base::GenerationMode mode : base::kAllModes) {
     const Sum& sum = sums[static_cast<size_t>(mode)];
     metrics_->SetRunning(mode, sum.requests);
-    metrics_->SetLive(mode, sum.kv_bytes, sum.live_tokens);
+    metrics_->SetLive(mode, engine_->kv_used_bytes(mode), sum.live_tokens);
   }
   running_count_ = static_cast<uint32_t>(running_.size());
   kv_used_bytes_ = engine_->kv_used_bytes();
+  kv_cached_bytes_ = engine_->kv_cached_bytes();
+  metrics_->SetKvCachedBytes(kv_cached_bytes_);
 }
 
 void Loop::TellEndings() {

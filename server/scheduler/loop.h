@@ -56,6 +56,7 @@ class Loop {
   // Who takes part in the step under way counts; never behind what a reader has been told.
   uint32_t running_requests() const { return running_count_.load(); }
   uint64_t kv_used_bytes() const { return kv_used_bytes_.load(); }
+  uint64_t kv_cached_bytes() const { return kv_cached_bytes_.load(); }
 
  private:
   using Running = std::unique_ptr<RunningRequest>;
@@ -99,7 +100,7 @@ class Loop {
 
   std::atomic<base::TimePoint> turn_began_{base::TimePoint::min()};  // min: between turns
   std::atomic<uint32_t> running_count_{0};
-  std::atomic<uint64_t> kv_used_bytes_{0};
+  std::atomic<uint64_t> kv_used_bytes_{0}, kv_cached_bytes_{0};
 };
 
 }  // namespace ebbinghaus::scheduler

@@ -15,6 +15,7 @@ LogFields ToLogFields(const RequestSummary& s, const text::Tokenizer* prompts) {
   LogFields fields = {{"id", s.request_id}, {"mode", base::Name(s.mode)}, {"code", absl::StatusCodeToString(s.status.code())}};
   if (s.finished) fields.emplace_back("finish_reason", base::Name(*s.finished));
   fields.emplace_back("prompt_tokens", s.prompt_tokens);
+  fields.emplace_back("cached_prompt_tokens", s.cached_prompt_tokens);
   fields.emplace_back("generated_tokens", s.generated_tokens);
   fields.emplace_back("live_tokens", s.live_tokens);
   fields.emplace_back("forgotten_tokens", s.forgotten_tokens);

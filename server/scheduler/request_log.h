@@ -21,7 +21,7 @@ struct RequestSummary {
   base::GenerationMode mode = base::GenerationMode::kBaseline;
   absl::Status status;                         // how the call ended
   std::optional<base::FinishReason> finished;  // set if it generated to an end
-  uint32_t prompt_tokens = 0, generated_tokens = 0;
+  uint32_t prompt_tokens = 0, cached_prompt_tokens = 0, generated_tokens = 0;
   uint32_t live_tokens = 0, forgotten_tokens = 0;
   base::Duration queue{}, prefill{}, decode{}, duration{};  // duration: from arrival to end
   std::optional<base::Duration> first_token;                // from arrival

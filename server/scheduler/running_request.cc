@@ -14,9 +14,13 @@ RunningRequest::RunningRequest(std::unique_ptr<QueuedRequest> queued, base::Sequ
       context_(context),
       output_(context.text->tokenizer, queued_->request.stop, spec().min_new_tokens),
       started_(now),
-      last_read_step_(step_number) {
+      cached_(context.engine->cached_prompt_tokens(sequence)),
+      read_(cached_),
+      last_read_step_(step_number),
+      live_(cached_) {
   context_.metrics->ObserveQueueTime(now - queued_->queued);
-  mailbox()->Push(Started{request_id(), context_.engine->model().name, 0, queued_->request.spec});
+  context_.metrics->AddCachedPromptTokens(mode(), cached_);
+  mailbox()->Push(Started{request_id(), context_.engine->model().name, cached_, queued_->request.spec});
 }
 
 SequenceView RunningRequest::View(base::TimePoint now) {
@@ -157,6 +161,7 @@ double RunningRequest::TokensPerSecond() const {
 
 RequestSummary RunningRequest::Summary() const {
   RequestSummary summary = SummaryOf(queued_->request);
+  summary.cached_prompt_tokens = cached_;
   summary.generated_tokens = generated_;
   summary.live_tokens = live_;
   summary.forgotten_tokens = forgotten_;

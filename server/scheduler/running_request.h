@@ -76,10 +76,11 @@ class RunningRequest {
   OutputText output_;
   const base::TimePoint started_;
 
-  uint32_t read_ = 0;
+  const uint32_t cached_;  // tokens of the prompt that need not be read
+  uint32_t read_;          // or cached
   uint64_t last_read_step_;
   uint32_t generated_ = 0;
-  uint32_t live_ = 0;
+  uint32_t live_;
   uint32_t forgotten_ = 0;
   base::TimePoint first_token_, last_token_;
   std::optional<base::TimePoint> paused_since_;

@@ -90,6 +90,7 @@ class Scheduler::Impl {
     status.queued_prompt_tokens = waiting.prompt_tokens;
     status.running = loop_.running_requests();
     status.kv_used_bytes = loop_.kv_used_bytes();
+    status.kv_cached_bytes = loop_.kv_cached_bytes();
     status.kv_capacity_bytes = kv_capacity_bytes_;
     status.busy = loop_.busy();
     return status;

@@ -37,7 +37,7 @@ struct Status {
   enum class State { kServing, kDraining, kStopped } state = State::kServing;
   uint32_t running = 0, queued = 0;
   uint64_t queued_prompt_tokens = 0;
-  uint64_t kv_used_bytes = 0, kv_capacity_bytes = 0;
+  uint64_t kv_used_bytes = 0, kv_cached_bytes = 0, kv_capacity_bytes = 0;
   base::Duration busy{};  // how long the engine's thread has been in one turn; 0 between turns
 };
 

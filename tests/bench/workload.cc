@@ -55,6 +55,7 @@ absl::StatusOr<std::unique_ptr<BenchEngine>> BenchEngine::Load(const model::Chec
   const c10::InferenceMode inference;
   options.kv_memory_bytes = uint64_t{1} << 40;  // never the limit here: pages are made when first needed
   options.memory_limit_bytes = uint64_t{1} << 42;
+  options.prefix_cache = false;  // a prompt is timed again and again, and what was filled in is nobody's K/V
   try {
     auto bench = std::unique_ptr<BenchEngine>(new BenchEngine);
     EBB_ASSIGN_OR_RETURN(engine::LoadedDecoder loaded, engine::LoadDecoder(checkpoint, options));

@@ -161,7 +161,7 @@ def test_standard_output_carries_the_ready_line_only(model):
 def test_help_and_version(model):
     shown = harness.run("--help")
     assert shown.returncode == 0
-    for flag in ("model listen http-listen weights kv device engine threads kv-memory max-batch max-queue "
+    for flag in ("model listen http-listen weights kv device engine threads kv-memory prefix-cache max-batch max-queue "
                  "max-queue-tokens max-context default-mode default-preset drain-timeout reflection log-format "
                  "log-level log-prompts config print-config check-config version").split():
         assert "--" + flag in shown.stdout

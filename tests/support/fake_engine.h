@@ -1,6 +1,7 @@
 // An engine that computes nothing: its tokens come from a script, its time from the test.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -31,6 +32,9 @@ struct EngineScript {
   std::function<void()> on_stats;  // may throw
   std::function<absl::Status(const base::SequenceSpec&)> on_add;
   uint64_t capacity_tokens = 1u << 30;  // Add reserves prompt + max_new_tokens
+  // How many prompt tokens the prefix cache had; fewer than there are.
+  std::function<uint32_t(const base::SequenceSpec&)> cached_prompt_tokens = [](const base::SequenceSpec&) { return 0u; };
+  std::atomic<uint64_t> kv_cached_bytes = 0;
 
   // Thread safe.
   std::vector<std::vector<base::StepItem>> steps() const { return Locked(steps_); }
@@ -81,6 +85,7 @@ class FakeEngine final : public base::Engine {
     if (reserved_ + needed > script_->capacity_tokens) return absl::ResourceExhaustedError("fake memory is full");
     reserved_ += needed;
     const base::SequenceId id{++last_id_};
+    sequences_[id].cached = sequences_[id].read = script_->cached_prompt_tokens(spec);
     sequences_[id].spec = std::move(spec);
     std::lock_guard lock(script_->mutex_);
     script_->live_.insert(last_id_);
@@ -131,18 +136,25 @@ class FakeEngine final : public base::Engine {
     script_->live_.erase(static_cast<uint64_t>(id));
   }
 
+  uint32_t cached_prompt_tokens(base::SequenceId id) const override { return sequences_.at(id).cached; }
   uint64_t kv_used_bytes(base::SequenceId id) const override { return Live(sequences_.at(id)) * kBytesPerToken; }
   uint64_t kv_used_bytes() const override {
     uint64_t bytes = 0;
     for (const auto& [id, sequence] : sequences_) bytes += Live(sequence) * kBytesPerToken;
     return bytes;
   }
+  uint64_t kv_used_bytes(base::GenerationMode mode) const override {
+    uint64_t bytes = 0;
+    for (const auto& [id, sequence] : sequences_) bytes += sequence.spec.mode == mode ? Live(sequence) * kBytesPerToken : 0;
+    return bytes;
+  }
+  uint64_t kv_cached_bytes() const override { return script_->kv_cached_bytes; }
   uint64_t kv_capacity_bytes() const override { return script_->capacity_tokens * kBytesPerToken; }
 
  private:
   struct Sequence {
     base::SequenceSpec spec;
-    uint32_t read = 0, generated = 0;
+    uint32_t cached = 0, read = 0, generated = 0;
   };
 
   static uint32_t Live(const Sequence& s) { return s.read + (s.generated > 0 ? s.generated - 1 : 0); }

@@ -113,7 +113,7 @@ TEST(ConfigurationTest, EveryProblemIsNamedAtOnce) {
 }
 
 TEST(ConfigurationTest, FlagsOfLaterVersionsAreNotSilentlyAccepted) {
-  for (const char* flag : {"--prefix-cache", "--tls-key", "--auth-token-file"}) {
+  for (const char* flag : {"--tls-key", "--auth-token-file"}) {
     EXPECT_THAT(Problems({"--model", "m", flag, "1"}), HasSubstr("unknown flag")) << flag;
   }
   EXPECT_THAT(Problems({"--model", "m", "--weights", "int2"}), HasSubstr("auto|f32|bf16|int8|int4"));
@@ -159,6 +159,8 @@ TEST(ConfigurationTest, ASwitchMayStandAloneOrTakeOnAndOff) {
   EXPECT_TRUE(Parse({"--log-prompts", "--model", "m"}).values.log_prompts);
   EXPECT_FALSE(Parse({"--model", "m", "--log-prompts", "off"}).values.log_prompts);
   EXPECT_FALSE(Parse({"--model", "m", "--reflection=off"}).values.reflection);
+  EXPECT_TRUE(Parse({"--model", "m"}).values.prefix_cache);
+  EXPECT_FALSE(Parse({"--model", "m", "--prefix-cache", "off"}).values.prefix_cache);
   EXPECT_THAT(Problems({"--model", "m", "--reflection", "maybe"}), HasSubstr("on or off"));
 }
 

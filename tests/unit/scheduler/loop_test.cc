@@ -746,6 +746,49 @@ TEST_F(LoopTest, GaugesFollowWhatRuns) {
   EXPECT_TRUE(Shows("ebbinghaus_retention_ratio_count{mode=\"baseline\"} 0"));
 }
 
+TEST_F(LoopTest, WhatThePrefixCacheHadIsNotReadAndCountedByItself) {
+  script_->cached_prompt_tokens = [](const base::SequenceSpec& spec) { return spec.prompt[0] == 'x' ? 6u : 0u; };
+  const auto a = Submit(Ask("x123456789", 3)), b = Submit(Ask("y", 3));
+  RunUntilIdle();
+  const StreamReader stream = StreamReader().ReadAll(*a);
+  EXPECT_EQ(stream.started->cached_prompt_tokens, 6u);
+  EXPECT_EQ(stream.finished->prompt_tokens, 10u);
+  EXPECT_EQ(stream.finished->memory.total_tokens, 12u);
+  EXPECT_EQ(script_->steps()[0][0].prompt_tokens, 4u) << "the rest, in one step";
+  EXPECT_EQ(stream.finished->prefill, milliseconds(10));
+  EXPECT_EQ(StreamReader().ReadAll(*b).started->cached_prompt_tokens, 0u);
+  EXPECT_TRUE(Shows("ebbinghaus_tokens_total{kind=\"prompt\",mode=\"baseline\"} 5"));
+  EXPECT_TRUE(Shows("ebbinghaus_tokens_total{kind=\"prompt_cached\",mode=\"baseline\"} 6"));
+  EXPECT_THAT(log_[0] + log_[1], HasSubstr("\"prompt_tokens\":10,\"cached_prompt_tokens\":6"));
+}
+
+TEST_F(LoopTest, CachedTokensAreLiveFromTheStart) {
+  script_->cached_prompt_tokens = [](const base::SequenceSpec&) { return 30u; };
+  script_->on_step = [&](const std::vector<base::StepItem>&) {
+    EXPECT_TRUE(Shows("ebbinghaus_live_tokens{mode=\"baseline\"} 30"));
+    EXPECT_TRUE(Shows("ebbinghaus_kv_used_bytes{mode=\"baseline\"} 3000"));
+  };
+  const auto a = Submit(Ask(std::string(40, 'x'), 1));
+  RunUntilIdle();
+}
+
+TEST_F(LoopTest, WhatThePrefixCacheHoldsIsShownAlsoWhenNobodyRuns) {
+  script_->on_step = [&](const std::vector<base::StepItem>&) { script_->kv_cached_bytes = 700; };
+  const auto a = Submit(Ask("x", 1));
+  RunUntilIdle();
+  EXPECT_EQ(loop_->kv_cached_bytes(), 700u);
+  EXPECT_EQ(loop_->kv_used_bytes(), 0u);
+  EXPECT_TRUE(Shows("ebbinghaus_kv_cached_bytes 700"));
+}
+
+TEST_F(LoopTest, ARequestThatEndsWhileItReadsHoldsWhatWasCachedToo) {
+  script_->cached_prompt_tokens = [](const base::SequenceSpec&) { return 30u; };
+  const auto a = Submit(Ask(std::string(40, 'x'), 5)), b = Submit(Ask(std::string(40, 'y'), 5));
+  Step();  // a reads its last 10 tokens, and b 6 of its own
+  Step(clock_.Now());
+  EXPECT_EQ(StreamReader().ReadAll(*b).finished->memory.total_tokens, 36u);
+}
+
 TEST_F(LoopTest, DecodeTimeIsAStepsTimeOncePerSequenceInIt) {
   const auto a = Submit(Ask("x", 5)), b = Submit(Ask("y", 5));
   RunUntilIdle();
