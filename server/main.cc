@@ -18,6 +18,8 @@
 #include "server/metrics/metrics.h"
 #include "server/model/checkpoint.h"
 #include "server/model/text_loader.h"
+#include "server/rpc/authenticator.h"
+#include "server/rpc/credentials.h"
 #include "server/rpc/grpc_server.h"
 #include "server/rpc/http_server.h"
 #include "server/rpc/service.h"
@@ -137,6 +139,8 @@ void ConfigureLog(const ParsedConfiguration& parsed) {
 int Serve(const Configuration& c, ShutdownSignal& signal) {
   const base::SteadyClock clock;
   const uint32_t threads = c.threads > 0 ? c.threads : UsableCpus();
+  auto credentials = rpc::Credentials::Load({{c.tls_cert, c.tls_key, c.tls_client_ca}, c.auth_token_file});
+  if (!credentials.ok()) return Fail(credentials.status());
   // Not above debug: when loading fails, the one line that says why stands alone.
   scheduler::LogDebug("loading", {{"path", c.model}});
   absl::StatusOr<Model> model = LoadModel(c, threads);
@@ -148,7 +152,8 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
   metrics.SetBuildInfo(rpc::Version());
   scheduler::Scheduler scheduler(SchedulerOptions(c), std::move(model->engine), model->text, &metrics, &clock);
   auto service = rpc::MakeInferenceService(&scheduler, model->text,
-                                           {rpc::Version(), c.default_mode, c.default_preset, threads}, &clock);
+                                           {rpc::Version(), c.default_mode, c.default_preset, threads}, &clock,
+                                           rpc::Authenticator((*credentials)->tokens(), &metrics));
   auto serving = [&scheduler] { return scheduler.status().state == scheduler::Status::State::kServing; };
   rpc::HttpContent content{[&metrics] { return metrics.Serialize(); }, serving,
                            [serving] { return std::string(serving() ? "serving" : "draining"); },
@@ -158,6 +163,7 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
   rpc::GrpcServerOptions grpc_options;
   grpc_options.host = c.listen.host;
   grpc_options.port = c.listen.port;
+  grpc_options.tls = (*credentials)->tls();
   grpc_options.reflection = c.reflection;
   grpc_options.max_streams_per_connection = c.max_batch + c.max_queue + 64;
   auto grpc = rpc::GrpcServer::Start(grpc_options, service.get());

@@ -38,12 +38,13 @@ const char* Name(scheduler::Status::State state) {
 class InferenceService final : public v1::InferenceService::CallbackService {
  public:
   InferenceService(scheduler::Scheduler* scheduler, std::shared_ptr<const text::TextModel> text, ServerFacts facts,
-                   const base::Clock* clock)
+                   const base::Clock* clock, Authenticator authenticator)
       : scheduler_(scheduler),
         text_(std::move(text)),
         reader_(text_, scheduler->model().context_tokens),
         facts_(std::move(facts)),
         clock_(clock),
+        authenticator_(authenticator),
         start_(clock->Now()) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
@@ -62,12 +63,16 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     return CollectEvents(std::move(mailbox), response);
   }
 
-  grpc::ServerWriteReactor<v1::ScoreResponse>* Score(grpc::CallbackServerContext*, const v1::ScoreRequest*) override {
+  grpc::ServerWriteReactor<v1::ScoreResponse>* Score(grpc::CallbackServerContext* context, const v1::ScoreRequest*) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) {
+      return RejectStream<v1::ScoreResponse>(refused);
+    }
     return RejectStream<v1::ScoreResponse>({grpc::StatusCode::UNIMPLEMENTED, "Score is not served by this version"});
   }
 
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
     base::Violations violations;
     const std::vector<base::TokenId> ids = Encode(*request, violations);
     if (!violations.empty()) return Finish(context, ToGrpcStatus(violations.ToStatus(), violations));
@@ -81,6 +86,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
     base::Violations violations;
     const uint32_t vocabulary = scheduler_->model().vocabulary_size;
     for (int i = 0; i < request->ids_size(); ++i) {
@@ -96,6 +102,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest*,
                                      v1::GetModelResponse* response) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
     const base::ModelInfo& model = scheduler_->model();
     response->set_name(model.name);
     response->set_architecture(model.architecture);
@@ -116,6 +123,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
   grpc::ServerUnaryReactor* GetServerStatus(grpc::CallbackServerContext* context, const v1::GetServerStatusRequest*,
                                             v1::GetServerStatusResponse* response) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
     const scheduler::Status status = scheduler_->status();
     response->set_version(facts_.version);
     response->set_state(Name(status.state));
@@ -146,12 +154,23 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     return error;
   }
 
+  // For calls that do not ask who it is.
+  grpc::Status CheckCaller(const grpc::CallbackServerContext& context) const {
+    return ToGrpcStatus(authenticator_.Identify(context).status());
+  }
+
   // The mailbox of an admitted request, or null and the error. What conversion and admission find wrong is reported
   // together.
   std::shared_ptr<scheduler::Mailbox> Submit(const grpc::CallbackServerContext& context,
                                              const v1::GenerateRequest& proto, grpc::Status* error) {
+    absl::StatusOr<std::string> identity = authenticator_.Identify(context);
+    if (!identity.ok()) {
+      *error = ToGrpcStatus(identity.status());
+      return nullptr;
+    }
     base::Violations violations;
     scheduler::GenerationRequest request = FromProto(proto, violations);
+    request.identity = *std::move(identity);
     request.arrival = clock_->Now();
     request.deadline = Deadline(context, request.arrival);
     request.peer = context.peer();
@@ -179,6 +198,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
   const scheduler::PromptReader reader_;
   const ServerFacts facts_;
   const base::Clock* const clock_;
+  const Authenticator authenticator_;
   const base::TimePoint start_;
 };
 
@@ -186,8 +206,8 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
 std::shared_ptr<grpc::Service> MakeInferenceService(scheduler::Scheduler* scheduler,
                                                     std::shared_ptr<const text::TextModel> text, ServerFacts facts,
-                                                    const base::Clock* clock) {
-  return std::make_shared<InferenceService>(scheduler, std::move(text), std::move(facts), clock);
+                                                    const base::Clock* clock, Authenticator authenticator) {
+  return std::make_shared<InferenceService>(scheduler, std::move(text), std::move(facts), clock, authenticator);
 }
 
 }  // namespace ebbinghaus::rpc

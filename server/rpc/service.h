@@ -7,6 +7,7 @@
 #include "server/base/clock.h"
 #include "server/base/generation.h"
 #include "server/memory/parameters.h"
+#include "server/rpc/authenticator.h"
 #include "server/scheduler/scheduler.h"
 #include "server/text/text_model.h"
 
@@ -27,6 +28,6 @@ struct ServerFacts {
 // Everything handed in must outlive the service, and the service the gRPC server it is registered with. Thread safe.
 std::shared_ptr<grpc::Service> MakeInferenceService(scheduler::Scheduler* scheduler,
                                                     std::shared_ptr<const text::TextModel> text, ServerFacts facts,
-                                                    const base::Clock* clock);
+                                                    const base::Clock* clock, Authenticator authenticator = {});
 
 }  // namespace ebbinghaus::rpc
