@@ -40,14 +40,17 @@ struct Configuration {
   std::string kernels = "auto";  // auto, portable, avx2, avx512
   bool deterministic = false;
   uint32_t threads = 0;          // 0 = as many as the CPU quota and affinity allow
-  uint64_t kv_memory_bytes = 0;  // 0 = half of what the weights leave of the machine's memory or the cgroup's limit
+  uint64_t kv_memory_bytes = 0;  // 0 = what weights and workspace leave of 80 % of the machine's memory or cgroup's limit
   uint32_t max_batch = 16;
   uint32_t max_queue = 64;
   uint32_t max_queue_tokens = 1u << 20;
   uint32_t max_context = 0;  // 0 = the model's
   base::GenerationMode default_mode = base::GenerationMode::kBaseline;
   memory::Preset default_preset = memory::Preset::kDefault;
+  base::Duration drain_propagation{};
   base::Duration drain_timeout = std::chrono::seconds(30);
+  base::Duration slow_reader_timeout = std::chrono::seconds(30);
+  base::Duration watchdog_timeout = std::chrono::seconds(60);
   bool reflection = true;
   LogFormat log_format = LogFormat::kText;
   std::string log_level = "info";  // debug, info, warning, error

@@ -145,8 +145,9 @@ Option KvMemoryOption() {
     return c.kv_memory_bytes == 0 ? std::string("auto") : absl::StrCat(c.kv_memory_bytes);
   };
   return {"kv-memory", "SIZE|auto",
-          "memory for K/V of all requests, such as 8GiB or 512MiB; auto: half of what the weights leave of the machine's memory, "
-          "or of the cgroup's limit", set,
+          "memory for K/V of all requests, such as 8GiB or 512MiB; auto: what weights and workspace leave of 80 % of the "
+          "machine's memory or of the cgroup's limit",
+          set,
           get};
 }
 
@@ -205,8 +206,17 @@ std::vector<Option> MakeOptions() {
                   &C::max_context, 16, kMax, "auto"),
       NamedOption("default-mode", "mode of requests that name none", modes, &C::default_mode),
       NamedOption("default-preset", "memory preset of requests that name none", presets, &C::default_preset),
+      DurationOption("drain-propagation",
+                     "how long calls are still taken after SIGTERM, while health already says not to come: as long as load "
+                     "balancers take to notice",
+                     &C::drain_propagation),
       DurationOption("drain-timeout", "how long requests underway may go on after SIGTERM, such as 30s or 500ms",
                      &C::drain_timeout),
+      DurationOption("slow-reader-timeout", "a stream whose client reads nothing for this long is cancelled; 0: never",
+                     &C::slow_reader_timeout),
+      DurationOption("watchdog-timeout",
+                     "when one step takes longer than this, health and /healthz say that the server is stuck; 0: never",
+                     &C::watchdog_timeout),
       BoolOption("reflection", "gRPC server reflection", &C::reflection, false),
       NamedOption<LogFormat>("log-format", "how log lines look", {{"text", LogFormat::kText}, {"json", LogFormat::kJson}},
                              &C::log_format),

@@ -1,5 +1,6 @@
 // The composition root: the only place where the model's side and the network's side meet.
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -27,8 +28,10 @@
 #include "server/rpc/warm_up.h"
 #include "server/scheduler/log.h"
 #include "server/scheduler/scheduler.h"
+#include "server/serving_state.h"
 #include "server/shutdown_signal.h"
 #include "server/text/unicode.h"
+#include "server/watchdog.h"
 
 extern char** environ;
 
@@ -37,8 +40,8 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
-// For the last messages of a drained server to leave.
-constexpr std::chrono::seconds kCloseGrace{2};
+// For the last messages of a drained server to leave; calls that only watch its health never end by themselves.
+constexpr std::chrono::milliseconds kCloseGrace{2000}, kIdleCloseGrace{300};
 
 std::map<std::string, std::string> Environment() {
   std::map<std::string, std::string> all;
@@ -112,6 +115,11 @@ void LogLoaded(const base::ModelInfo& model, uint32_t threads) {
                                 {"version", rpc::Version()}});
 }
 
+// 0 turns a timeout off.
+base::Duration OrNever(base::Duration timeout) {
+  return timeout == base::Duration::zero() ? std::chrono::hours(24 * 3650) : timeout;
+}
+
 scheduler::Options SchedulerOptions(const Configuration& c) {
   scheduler::Options options;
   options.default_mode = c.default_mode;
@@ -119,8 +127,18 @@ scheduler::Options SchedulerOptions(const Configuration& c) {
   options.max_batch = c.max_batch;
   options.max_queue = c.max_queue;
   options.max_queue_tokens = c.max_queue_tokens;
-  options.drain_timeout = c.drain_timeout;
+  options.slow_reader_timeout = OrNever(c.slow_reader_timeout);
   options.log_prompts = c.log_prompts;
+  return options;
+}
+
+rpc::GrpcServerOptions GrpcOptions(const Configuration& c, const rpc::Credentials& credentials) {
+  rpc::GrpcServerOptions options;
+  options.host = c.listen.host;
+  options.port = c.listen.port;
+  options.tls = credentials.tls();
+  options.reflection = c.reflection;
+  options.max_streams_per_connection = c.max_batch + c.max_queue + 64;
   return options;
 }
 
@@ -136,50 +154,85 @@ void ConfigureLog(const ParsedConfiguration& parsed) {
   for (const std::string& warning : parsed.warnings) scheduler::LogWarning("configuration", {{"message", warning}});
 }
 
+// NOT_SERVING at once, so that nobody new is sent here; calls are taken until `drain_propagation` has passed, by when
+// everybody should know; those underway have `drain_timeout` to finish. The second signal skips both waits, the third ends
+// every call.
+void Drain(const Configuration& c, ShutdownSignal& signal, ServingState& state, scheduler::Scheduler& scheduler,
+           rpc::GrpcServer& grpc) {
+  scheduler::LogInfo("draining");
+  state.Draining();
+  signal.WaitForAnother(c.drain_propagation);
+  bool skipped = signal.signals() > 1;
+  signal.OnNext([&] {
+    if (std::exchange(skipped, true)) {
+      grpc.Shutdown(base::Duration::zero());
+    } else {
+      scheduler.BeginDrain(base::Duration::zero());
+    }
+  });
+  const scheduler::Status before = scheduler.status();
+  const bool idle = before.running == 0 && before.queued == 0;
+  scheduler.Drain(signal.signals() > 1 ? base::Duration::zero() : c.drain_timeout);
+  grpc.Shutdown(idle ? kIdleCloseGrace : kCloseGrace);
+  signal.OnNext(nullptr);
+  scheduler::LogInfo("stopped");
+}
+
+void LogStuck(bool stuck, base::Duration timeout) {
+  if (stuck) {
+    scheduler::LogError("stuck", {{"step_takes_longer_than_seconds", base::Seconds(timeout)}});
+  } else {
+    scheduler::LogWarning("no_longer_stuck");
+  }
+}
+
 int Serve(const Configuration& c, ShutdownSignal& signal) {
   const base::SteadyClock clock;
   const uint32_t threads = c.threads > 0 ? c.threads : UsableCpus();
   auto credentials = rpc::Credentials::Load({{c.tls_cert, c.tls_key, c.tls_client_ca}, c.auth_token_file});
   if (!credentials.ok()) return Fail(credentials.status());
+
+  metrics::Metrics metrics(&clock);
+  metrics.SetBuildInfo(rpc::Version());
+  ServingState state;
+  std::unique_ptr<scheduler::Scheduler> scheduler;  // outlives the servers
+  std::atomic<const char*> model_name = "";
+
+  // Both listen before the model is loaded, so that whoever looks sees that it is.
+  auto service = rpc::MakeInferenceService(
+      {rpc::Version(), c.default_mode, c.default_preset, threads, [&state] { return state.name(); }}, &clock,
+      rpc::Authenticator((*credentials)->tokens(), &metrics));
+  auto http = rpc::HttpServer::Start(
+      c.http_listen.host, c.http_listen.port,
+      {[&metrics] { return metrics.Serialize(); }, [&state] { return state.alive(); }, [&state] { return state.serving(); },
+       [&state] { return state.name(); }, [&model_name] { return std::string(model_name.load()); }, rpc::Version()});
+  if (!http.ok()) return Fail(http.status());
+  auto grpc = rpc::GrpcServer::Start(GrpcOptions(c, **credentials), service->grpc_service());
+  if (!grpc.ok()) return Fail(grpc.status());
+
   // Not above debug: when loading fails, the one line that says why stands alone.
   scheduler::LogDebug("loading", {{"path", c.model}});
   absl::StatusOr<Model> model = LoadModel(c, threads);
   if (!model.ok()) return Fail(model.status());
   LogLoaded(model->engine->model(), threads);
   if (absl::Status status = rpc::WarmUp(model->engine.get(), model->text, &clock); !status.ok()) return Fail(status);
-
-  metrics::Metrics metrics(&clock);
-  metrics.SetBuildInfo(rpc::Version());
-  scheduler::Scheduler scheduler(SchedulerOptions(c), std::move(model->engine), model->text, &metrics, &clock);
-  auto service = rpc::MakeInferenceService(&scheduler, model->text,
-                                           {rpc::Version(), c.default_mode, c.default_preset, threads}, &clock,
-                                           rpc::Authenticator((*credentials)->tokens(), &metrics));
-  auto serving = [&scheduler] { return scheduler.status().state == scheduler::Status::State::kServing; };
-  rpc::HttpContent content{[&metrics] { return metrics.Serialize(); }, serving,
-                           [serving] { return std::string(serving() ? "serving" : "draining"); },
-                           scheduler.model().name, rpc::Version()};
-  auto http = rpc::HttpServer::Start(c.http_listen.host, c.http_listen.port, std::move(content));
-  if (!http.ok()) return Fail(http.status());
-  rpc::GrpcServerOptions grpc_options;
-  grpc_options.host = c.listen.host;
-  grpc_options.port = c.listen.port;
-  grpc_options.tls = (*credentials)->tls();
-  grpc_options.reflection = c.reflection;
-  grpc_options.max_streams_per_connection = c.max_batch + c.max_queue + 64;
-  auto grpc = rpc::GrpcServer::Start(grpc_options, service.get());
-  if (!grpc.ok()) return Fail(grpc.status());
+  scheduler = std::make_unique<scheduler::Scheduler>(SchedulerOptions(c), std::move(model->engine), model->text, &metrics,
+                                                     &clock);
+  model_name = scheduler->model().name.c_str();
+  service->Attach(scheduler.get(), model->text);
+  state.Loaded();
+  state.OnChange([&grpc](bool serving) { (*grpc)->SetServing(serving); });
+  const Watchdog watchdog(OrNever(c.watchdog_timeout), [&scheduler] { return scheduler->status().busy; },
+                          [&](bool stuck) {
+                            LogStuck(stuck, c.watchdog_timeout);
+                            state.Stuck(stuck);
+                          });
 
   std::cout << "ready grpc=" << c.listen.host << ":" << (*grpc)->port() << " http=" << c.http_listen.host << ":"
-            << (*http)->port() << " model=" << scheduler.model().name << std::endl;
+            << (*http)->port() << " model=" << scheduler->model().name << std::endl;
   signal.Wait();
-  scheduler::LogInfo("draining");
-  (*grpc)->SetServing(false);
-  // A second signal cancels every call, which ends the drain at once.
-  signal.OnNext([&grpc] { (*grpc)->Shutdown(base::Duration::zero()); });
-  scheduler.Drain();
-  (*grpc)->Shutdown(kCloseGrace);
-  signal.OnNext(nullptr);
-  scheduler::LogInfo("stopped");
+  Drain(c, signal, state, *scheduler, **grpc);
+  state.OnChange(nullptr);
   return EXIT_SUCCESS;
 }
 

@@ -51,7 +51,17 @@ ShutdownSignal::~ShutdownSignal() {
 void ShutdownSignal::Wait() {
   std::unique_lock lock(mutex_);
   waiting_ = true;
-  changed_.wait(lock, [this] { return signalled_; });
+  changed_.wait(lock, [this] { return signals_ > 0; });
+}
+
+void ShutdownSignal::WaitForAnother(std::chrono::nanoseconds timeout) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, timeout, [this] { return signals_ > 1; });
+}
+
+int ShutdownSignal::signals() const {
+  std::lock_guard lock(mutex_);
+  return signals_;
 }
 
 void ShutdownSignal::OnNext(std::function<void()> action) {
@@ -66,12 +76,9 @@ void ShutdownSignal::Watch() {
     if (got != 1 || what == kQuit) return;
     std::lock_guard lock(mutex_);
     if (!waiting_) _exit(EXIT_SUCCESS);
-    if (!signalled_) {
-      signalled_ = true;
-      changed_.notify_all();
-    } else if (on_next_) {
-      on_next_();
-    }
+    ++signals_;
+    changed_.notify_all();
+    if (signals_ > 1 && on_next_) on_next_();
   }
 }
 

@@ -1,6 +1,7 @@
 // SIGTERM and SIGINT as something ordinary code can wait for.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -20,16 +21,20 @@ class ShutdownSignal {
   // served yet that would have to be drained.
   void Wait();
 
-  // What the next signal does, on this object's thread; null: nothing. Returns once a call under way has ended.
+  // After Wait: returns at the second signal, or after `timeout`.
+  void WaitForAnother(std::chrono::nanoseconds timeout);
+  int signals() const;  // that came since Wait
+
+  // What a signal after the first does, on this object's thread; null: nothing. Returns once a call under way has ended.
   void OnNext(std::function<void()> action);
 
  private:
   void Watch();
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool waiting_ = false;              // guarded by mutex_
-  bool signalled_ = false;            // guarded by mutex_
+  int signals_ = 0;                   // guarded by mutex_
   std::function<void()> on_next_;     // guarded by mutex_
   std::thread thread_;
 };

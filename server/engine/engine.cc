@@ -10,6 +10,7 @@
 #include "server/base/host_memory.h"
 #include "server/base/status_macros.h"
 #include "server/cache/page_pool.h"
+#include "server/engine/kv_memory.h"
 #include "server/engine/load_decoder.h"
 #include "server/engine/sequence.h"
 #include "server/model/decoder.h"
@@ -98,12 +99,6 @@ class DecoderEngine final : public base::Engine {
   uint64_t last_id_ = 0;
 };
 
-// Half of what is left beside the weights; issue of sizing by hand: --kv-memory.
-uint64_t DefaultKvMemory(uint64_t weight_bytes) {
-  const uint64_t limit = base::MemoryLimitBytes();
-  return limit > weight_bytes ? (limit - weight_bytes) / 2 : 0;
-}
-
 absl::StatusOr<uint32_t> ContextLimit(const model::ModelConfig& config, uint32_t max_context) {
   if (max_context > config.context) {
     return absl::InvalidArgumentError(
@@ -132,11 +127,9 @@ absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(LoadedDecoder loaded, c
   EBB_ASSIGN_OR_RETURN(const uint32_t context, ContextLimit(config, options.max_context));
   const uint64_t weight_bytes = loaded.decoder->weight_bytes();
   const cache::PageShape shape = loaded.decoder->page_shape();
-  const uint64_t kv_memory = options.kv_memory_bytes ? options.kv_memory_bytes : DefaultKvMemory(weight_bytes);
-  if (kv_memory < shape.page_bytes() * config.layers) {
-    return absl::InvalidArgumentError(absl::StrCat("--kv-memory of ", kv_memory, " bytes holds less than one page per layer (",
-                                                   shape.page_bytes() * config.layers, " bytes)"));
-  }
+  const uint64_t limit = options.memory_limit_bytes != 0 ? options.memory_limit_bytes : base::MemoryLimitBytes();
+  const uint64_t least = shape.page_bytes() * static_cast<uint64_t>(config.layers);
+  EBB_ASSIGN_OR_RETURN(const uint64_t kv_memory, KvMemoryBytes(options.kv_memory_bytes, limit, weight_bytes, least));
   base::ModelInfo info{
       .name = options.model_name.empty() ? config.name : options.model_name,
       .architecture = std::string(model::Name(config.architecture)),

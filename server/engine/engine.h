@@ -22,7 +22,8 @@ struct EngineOptions {
   std::string kernels = "auto";  // of the packed engine: auto | portable | avx2 | avx512
   bool deterministic = false;    // refuse an engine whose results may depend on what else runs
   int threads = 1;
-  uint64_t kv_memory_bytes = 0;  // 0: half of what the weights leave of the machine's or cgroup's memory
+  uint64_t kv_memory_bytes = 0;  // 0: what weights and workspace leave of 80 % of the memory there is
+  uint64_t memory_limit_bytes = 0;  // there is; 0: what base::MemoryLimitBytes says
   uint32_t max_context = 0;      // 0: the model's; larger than the model's is an error
   std::string model_name = "";        // 0 length: the checkpoint's
   std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress = {};  // while weights are packed; may be empty

@@ -1,8 +1,11 @@
 #include "server/rpc/call_reactors.h"
 
+#include <condition_variable>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "grpcpp/server_context.h"
 #include "server/rpc/event_conversion.h"
 #include "server/rpc/status_conversion.h"
 #include "server/scheduler/mutex.h"
@@ -21,14 +24,16 @@ grpc::Status Cancelled() { return {grpc::StatusCode::CANCELLED, "the call was ca
 class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                             public std::enable_shared_from_this<StreamReactor> {
  public:
-  static StreamReactor* Start(std::shared_ptr<scheduler::Mailbox> mailbox) {
-    auto reactor = std::make_shared<StreamReactor>(std::move(mailbox));
+  static StreamReactor* Start(grpc::CallbackServerContext* context, std::shared_ptr<scheduler::Mailbox> mailbox) {
+    auto reactor = std::make_shared<StreamReactor>(context, std::move(mailbox));
     reactor->self_ = reactor;
+    reactor->mailbox_->SetHangUp([reactor] { reactor->HangUp(); });
     reactor->Pump();
     return reactor.get();
   }
 
-  explicit StreamReactor(std::shared_ptr<scheduler::Mailbox> mailbox) : mailbox_(std::move(mailbox)) {}
+  StreamReactor(grpc::CallbackServerContext* context, std::shared_ptr<scheduler::Mailbox> mailbox)
+      : context_(context), mailbox_(std::move(mailbox)) {}
 
   void OnWriteDone(bool ok) override {
     {
@@ -55,15 +60,36 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
   }
 
   void OnDone() override {
-    {
-      scheduler::MutexLock lock(mutex_);
-      done_ = true;
-    }
-    mailbox_->OnReady([] {});  // lets go of the callback that holds this object
+    WaitForHangUp();           // it uses the context, which is gone after this
+    mailbox_->OnReady([] {});  // lets go of the callbacks that hold this object
+    mailbox_->SetHangUp(nullptr);
     std::shared_ptr<StreamReactor> last = std::move(self_);
   }
 
  private:
+  // Ends the call under a write that its reader does not take. Without one, the status that follows ends it.
+  void HangUp() {
+    {
+      scheduler::MutexLock lock(mutex_);
+      if (done_ || !writing_) return;
+      hanging_up_ = std::this_thread::get_id();
+    }
+    context_->TryCancel();  // may run OnCancel, and even OnDone, before it returns
+    {
+      scheduler::MutexLock lock(mutex_);
+      hanging_up_ = std::thread::id();
+    }
+    hung_up_.notify_all();
+  }
+
+  void WaitForHangUp() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    std::unique_lock lock(mutex_);
+    done_ = true;
+    hung_up_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return hanging_up_ == std::thread::id() || hanging_up_ == std::this_thread::get_id();
+    });
+  }
+
   // Sends the next message, or waits for an event.
   void Pump() {
     while (next_ == messages_.size()) {
@@ -109,6 +135,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
     Finish(ToGrpcStatus(status));
   }
 
+  grpc::CallbackServerContext* const context_;  // valid until OnDone
   const std::shared_ptr<scheduler::Mailbox> mailbox_;
   std::shared_ptr<StreamReactor> self_;
 
@@ -123,6 +150,8 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;  // Finish was called, or is about to be
   bool done_ ABSL_GUARDED_BY(mutex_) = false;      // OnDone was called
+  std::thread::id hanging_up_ ABSL_GUARDED_BY(mutex_);
+  std::condition_variable_any hung_up_;
 };
 
 // As StreamReactor, without writes.
@@ -210,8 +239,9 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* StreamEvents(std::shared_ptr<scheduler::Mailbox> mailbox) {
-  return StreamReactor::Start(std::move(mailbox));
+grpc::ServerWriteReactor<v1::GenerateResponse>* StreamEvents(grpc::CallbackServerContext* context,
+                                                               std::shared_ptr<scheduler::Mailbox> mailbox) {
+  return StreamReactor::Start(context, std::move(mailbox));
 }
 
 grpc::ServerUnaryReactor* CollectEvents(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response) {

@@ -10,8 +10,9 @@
 namespace ebbinghaus::rpc {
 
 // Streams the mailbox's events, one write at a time: while the client does not read, events stay in the mailbox, which
-// fills up and so pauses this sequence alone. The client's cancellation is passed on to the mailbox at once. Owns itself.
-grpc::ServerWriteReactor<v1::GenerateResponse>* StreamEvents(std::shared_ptr<scheduler::Mailbox> mailbox);
+// fills up and so pauses this sequence alone; when the mailbox is abandoned, the call is cancelled. The client's cancellation is passed on to the mailbox at once. Owns itself.
+grpc::ServerWriteReactor<v1::GenerateResponse>* StreamEvents(grpc::CallbackServerContext* context,
+                                                               std::shared_ptr<scheduler::Mailbox> mailbox);
 
 // Gathers the mailbox's events into one answer. `response` belongs to the call. Owns itself.
 grpc::ServerUnaryReactor* CollectEvents(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response);

@@ -90,7 +90,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   }
   std::unique_ptr<GrpcServer> started(
       new GrpcServer(std::move(credentials), std::move(server), static_cast<uint16_t>(port)));
-  started->SetServing(true);
+  started->SetServing(false);
   return started;
 }
 

@@ -30,7 +30,7 @@ struct GrpcServerOptions {
 // Thread safe.
 class GrpcServer {
  public:
-  // Listens and serves; health is SERVING. `service` must outlive the server.
+  // Listens and takes calls; health is NOT_SERVING until SetServing. `service` must outlive the server.
   // Errors: Unavailable when the address cannot be bound (a port in use included: it is never shared).
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcServerOptions& options, grpc::Service* service);
   ~GrpcServer();  // as Shutdown(0)

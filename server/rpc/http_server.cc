@@ -35,9 +35,9 @@ std::string EscapeHtml(std::string_view text) {
 std::string IndexPage(const HttpContent& content) {
   return absl::StrCat(
       "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Ebbinghaus</title>\n<h1>Ebbinghaus ",
-      EscapeHtml(content.version), "</h1>\n<p>Model ", EscapeHtml(content.model), ", ", EscapeHtml(content.state()),
+      EscapeHtml(content.version), "</h1>\n<p>Model ", EscapeHtml(content.model()), ", ", EscapeHtml(content.state()),
       ".</p>\n<ul>\n<li><a href=\"/metrics\">/metrics</a> for Prometheus</li>\n"
-      "<li><a href=\"/healthz\">/healthz</a> answers while the process lives</li>\n"
+      "<li><a href=\"/healthz\">/healthz</a> answers 200 unless only a restart can help</li>\n"
       "<li><a href=\"/readyz\">/readyz</a> answers 200 while requests are taken</li>\n</ul>\n"
       "<p>Text is generated over gRPC: service ebbinghaus.v1.InferenceService.</p>\n</html>\n");
 }
@@ -94,8 +94,9 @@ class HttpServer::Impl {
     server_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(content_.metrics(), kMetricsType);
     });
-    server_.Get("/healthz", [](const httplib::Request&, httplib::Response& response) {
-      response.set_content("ok\n", "text/plain");
+    server_.Get("/healthz", [this](const httplib::Request&, httplib::Response& response) {
+      if (!content_.alive()) response.status = 503;
+      response.set_content(content_.alive() ? "ok\n" : content_.state() + "\n", "text/plain");
     });
     server_.Get("/readyz", [this](const httplib::Request&, httplib::Response& response) {
       if (!content_.ready()) response.status = 503;

@@ -13,13 +13,14 @@ namespace ebbinghaus::rpc {
 // Where the pages get their content; called on HTTP threads, several at a time.
 struct HttpContent {
   std::function<std::string()> metrics;  // text exposition format
-  std::function<bool()> ready;           // false while loading or draining
-  std::function<std::string()> state;    // "loading", "serving", "draining"
-  std::string model;
+  std::function<bool()> alive;           // false when only a restart can help
+  std::function<bool()> ready;           // false while loading, draining or not alive
+  std::function<std::string()> state;    // "loading", "serving", "draining", "stuck"
+  std::function<std::string()> model;    // its name; empty while loading
   std::string version;
 };
 
-// Serves GET /metrics, /healthz (200 while the process lives), /readyz (200 or 503) and / on threads of its own, of which
+// Serves GET /metrics, /healthz (503 if not alive), /readyz (503 if not ready) and / on threads of its own, of which
 // there is a fixed number; a connection that says nothing is closed after seconds. Thread safe.
 class HttpServer {
  public:

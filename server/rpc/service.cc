@@ -1,6 +1,7 @@
 #include "server/rpc/service.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <string>
 #include <utility>
@@ -35,24 +36,35 @@ const char* Name(scheduler::Status::State state) {
   return "";
 }
 
-class InferenceService final : public v1::InferenceService::CallbackService {
- public:
-  InferenceService(scheduler::Scheduler* scheduler, std::shared_ptr<const text::TextModel> text, ServerFacts facts,
-                   const base::Clock* clock, Authenticator authenticator)
-      : scheduler_(scheduler),
-        text_(std::move(text)),
-        reader_(text_, scheduler->model().context_tokens),
-        facts_(std::move(facts)),
-        clock_(clock),
-        authenticator_(authenticator),
-        start_(clock->Now()) {}
+grpc::Status StillLoading() { return {grpc::StatusCode::UNAVAILABLE, "the model is being loaded; retry later"}; }
 
+// What there is once the model is loaded.
+struct Backend {
+  scheduler::Scheduler* scheduler;
+  std::shared_ptr<const text::TextModel> text;
+  scheduler::PromptReader reader;
+};
+
+class Service final : public InferenceService, private v1::InferenceService::CallbackService {
+ public:
+  Service(ServerFacts facts, const base::Clock* clock, Authenticator authenticator)
+      : facts_(std::move(facts)), clock_(clock), authenticator_(authenticator), start_(clock->Now()) {}
+
+  grpc::Service* grpc_service() override { return this; }
+
+  void Attach(scheduler::Scheduler* scheduler, std::shared_ptr<const text::TextModel> text) override {
+    const uint32_t context = scheduler->model().context_tokens;
+    attached_ = std::make_unique<Backend>(Backend{scheduler, text, {text, context}});
+    backend_ = attached_.get();
+  }
+
+ private:
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override {
     grpc::Status error;
     std::shared_ptr<scheduler::Mailbox> mailbox = Submit(*context, *request, &error);
     if (mailbox == nullptr) return RejectStream<v1::GenerateResponse>(Decorate(context, error));
-    return StreamEvents(std::move(mailbox));
+    return StreamEvents(context, std::move(mailbox));
   }
 
   grpc::ServerUnaryReactor* Complete(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
@@ -73,11 +85,13 @@ class InferenceService final : public v1::InferenceService::CallbackService {
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override {
     if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
+    const Backend* backend = backend_;
+    if (backend == nullptr) return Finish(context, StillLoading());
     base::Violations violations;
-    const std::vector<base::TokenId> ids = Encode(*request, violations);
+    const std::vector<base::TokenId> ids = Encode(*backend, *request, violations);
     if (!violations.empty()) return Finish(context, ToGrpcStatus(violations.ToStatus(), violations));
     for (base::TokenId id : ids) {
-      auto piece = text_->tokenizer->Piece(id);
+      auto piece = backend->text->tokenizer->Piece(id);
       response->add_ids(id);
       response->add_pieces(piece.data(), piece.size());
     }
@@ -87,8 +101,10 @@ class InferenceService final : public v1::InferenceService::CallbackService {
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override {
     if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
+    const Backend* backend = backend_;
+    if (backend == nullptr) return Finish(context, StillLoading());
     base::Violations violations;
-    const uint32_t vocabulary = scheduler_->model().vocabulary_size;
+    const uint32_t vocabulary = backend->scheduler->model().vocabulary_size;
     for (int i = 0; i < request->ids_size(); ++i) {
       if (request->ids(i) >= vocabulary) {
         violations.Add(absl::StrCat("ids[", i, "]"), absl::StrCat("must be below the vocabulary size ", vocabulary));
@@ -96,14 +112,16 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     }
     if (!violations.empty()) return Finish(context, ToGrpcStatus(violations.ToStatus(), violations));
     std::vector<base::TokenId> ids(request->ids().begin(), request->ids().end());
-    response->set_text(text_->tokenizer->Decode(ids, /*skip_special=*/true));  // as Generate's text
+    response->set_text(backend->text->tokenizer->Decode(ids, /*skip_special=*/true));  // as Generate's text
     return Finish(context, grpc::Status::OK);
   }
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest*,
                                      v1::GetModelResponse* response) override {
     if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
-    const base::ModelInfo& model = scheduler_->model();
+    const Backend* backend = backend_;
+    if (backend == nullptr) return Finish(context, StillLoading());
+    const base::ModelInfo& model = backend->scheduler->model();
     response->set_name(model.name);
     response->set_architecture(model.architecture);
     response->set_vocabulary_size(model.vocabulary_size);
@@ -112,21 +130,22 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     response->set_query_heads(model.query_heads);
     response->set_kv_heads(model.kv_heads);
     response->set_head_size(model.head_size);
-    for (base::TokenId id : text_->eos_token_ids) response->add_eos_token_ids(id);
+    for (base::TokenId id : backend->text->eos_token_ids) response->add_eos_token_ids(id);
     response->set_weights(model.weights);
     response->set_kv(model.kv);
     response->set_weight_bytes(model.weight_bytes);
     response->set_kv_bytes_per_token(model.kv_bytes_per_token);
-    response->set_has_chat_template(text_->chat_template.has_value());
+    response->set_has_chat_template(backend->text->chat_template.has_value());
     return Finish(context, grpc::Status::OK);
   }
 
   grpc::ServerUnaryReactor* GetServerStatus(grpc::CallbackServerContext* context, const v1::GetServerStatusRequest*,
                                             v1::GetServerStatusResponse* response) override {
     if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
-    const scheduler::Status status = scheduler_->status();
+    const Backend* backend = backend_;
+    const scheduler::Status status = backend != nullptr ? backend->scheduler->status() : scheduler::Status();
     response->set_version(facts_.version);
-    response->set_state(Name(status.state));
+    response->set_state(facts_.state ? facts_.state() : Name(status.state));
     const auto uptime = std::chrono::duration_cast<std::chrono::nanoseconds>(clock_->Now() - start_).count();
     response->mutable_uptime()->set_seconds(uptime / 1'000'000'000);
     response->mutable_uptime()->set_nanos(static_cast<int32_t>(uptime % 1'000'000'000));
@@ -140,7 +159,6 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     return Finish(context, grpc::Status::OK);
   }
 
- private:
   static grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const grpc::Status& status) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(status);
@@ -168,24 +186,30 @@ class InferenceService final : public v1::InferenceService::CallbackService {
       *error = ToGrpcStatus(identity.status());
       return nullptr;
     }
+    const Backend* backend = backend_;
+    if (backend == nullptr) {
+      *error = StillLoading();
+      return nullptr;
+    }
     base::Violations violations;
     scheduler::GenerationRequest request = FromProto(proto, violations);
     request.identity = *std::move(identity);
     request.arrival = clock_->Now();
     request.deadline = Deadline(context, request.arrival);
     request.peer = context.peer();
-    absl::StatusOr<std::shared_ptr<scheduler::Mailbox>> mailbox = scheduler_->Submit(std::move(request), &violations);
+    absl::StatusOr<std::shared_ptr<scheduler::Mailbox>> mailbox = backend->scheduler->Submit(std::move(request), &violations);
     if (mailbox.ok()) return *std::move(mailbox);
     *error = ToGrpcStatus(mailbox.status(), violations);
     return nullptr;
   }
 
-  std::vector<base::TokenId> Encode(const v1::TokenizeRequest& request, base::Violations& violations) const {
+  static std::vector<base::TokenId> Encode(const Backend& backend, const v1::TokenizeRequest& request,
+                                           base::Violations& violations) {
     switch (request.input_case()) {
       case v1::TokenizeRequest::kText:
-        return reader_.ReadText(request.text(), request.parse_special(), violations);
+        return backend.reader.ReadText(request.text(), request.parse_special(), violations);
       case v1::TokenizeRequest::kChat:
-        return reader_.ReadChat(FromProto(request.chat()), request.parse_special(), violations);
+        return backend.reader.ReadChat(FromProto(request.chat()), request.parse_special(), violations);
       case v1::TokenizeRequest::INPUT_NOT_SET:
         break;
     }
@@ -193,9 +217,8 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     return {};
   }
 
-  scheduler::Scheduler* const scheduler_;
-  const std::shared_ptr<const text::TextModel> text_;
-  const scheduler::PromptReader reader_;
+  std::unique_ptr<const Backend> attached_;
+  std::atomic<const Backend*> backend_{nullptr};  // attached_, once it can be used
   const ServerFacts facts_;
   const base::Clock* const clock_;
   const Authenticator authenticator_;
@@ -204,10 +227,9 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
 }  // namespace
 
-std::shared_ptr<grpc::Service> MakeInferenceService(scheduler::Scheduler* scheduler,
-                                                    std::shared_ptr<const text::TextModel> text, ServerFacts facts,
-                                                    const base::Clock* clock, Authenticator authenticator) {
-  return std::make_shared<InferenceService>(scheduler, std::move(text), std::move(facts), clock, authenticator);
+std::unique_ptr<InferenceService> MakeInferenceService(ServerFacts facts, const base::Clock* clock,
+                                                       Authenticator authenticator) {
+  return std::make_unique<Service>(std::move(facts), clock, authenticator);
 }
 
 }  // namespace ebbinghaus::rpc

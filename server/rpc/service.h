@@ -1,6 +1,7 @@
 // The inference service over gRPC's callback interface.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -23,11 +24,24 @@ struct ServerFacts {
   base::GenerationMode default_mode = base::GenerationMode::kBaseline;
   memory::Preset default_preset = memory::Preset::kDefault;
   uint32_t threads = 0;
+  std::function<std::string()> state;  // "loading", "serving", "draining", ...; unset: the scheduler's
 };
 
-// Everything handed in must outlive the service, and the service the gRPC server it is registered with. Thread safe.
-std::shared_ptr<grpc::Service> MakeInferenceService(scheduler::Scheduler* scheduler,
-                                                    std::shared_ptr<const text::TextModel> text, ServerFacts facts,
-                                                    const base::Clock* clock, Authenticator authenticator = {});
+// The service can be there before the model is: until Attach every call is refused as Unavailable.
+// Thread safe.
+class InferenceService {
+ public:
+  virtual ~InferenceService() = default;
+
+  // Must outlive the gRPC server that it is registered with; lives in this object.
+  virtual grpc::Service* grpc_service() = 0;
+
+  // What there is to serve, from now on. Once. Both must outlive the calls.
+  virtual void Attach(scheduler::Scheduler* scheduler, std::shared_ptr<const text::TextModel> text) = 0;
+};
+
+// `clock` must outlive the service.
+std::unique_ptr<InferenceService> MakeInferenceService(ServerFacts facts, const base::Clock* clock,
+                                                       Authenticator authenticator = {});
 
 }  // namespace ebbinghaus::rpc

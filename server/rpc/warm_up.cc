@@ -75,11 +75,12 @@ absl::Status WarmUp(base::Engine* engine, std::shared_ptr<const text::TextModel>
   scheduler::Options scheduler_options;
   scheduler_options.log_requests = false;
   scheduler::Scheduler scheduler(scheduler_options, std::make_unique<BorrowedEngine>(engine), text, &metrics, clock);
-  std::shared_ptr<grpc::Service> service = MakeInferenceService(&scheduler, text, {}, clock);
+  const std::unique_ptr<InferenceService> service = MakeInferenceService({}, clock);
+  service->Attach(&scheduler, text);
   GrpcServerOptions options;
   options.host = "";
   options.reflection = false;
-  absl::StatusOr<std::unique_ptr<GrpcServer>> server = GrpcServer::Start(options, service.get());
+  absl::StatusOr<std::unique_ptr<GrpcServer>> server = GrpcServer::Start(options, service->grpc_service());
   if (!server.ok()) return server.status();
   std::unique_ptr<v1::InferenceService::Stub> stub = v1::InferenceService::NewStub((*server)->InProcessChannel());
   std::vector<v1::GenerateRequest> requests = {MakeRequest(engine->model(), base::GenerationMode::kBaseline, false)};

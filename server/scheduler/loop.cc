@@ -32,10 +32,22 @@ bool Passed(const std::optional<base::TimePoint>& deadline, base::TimePoint now)
 
 Loop::Loop(const LoopOptions& options, base::Engine* engine, const text::TextModel* text, WaitingQueue* queue,
            metrics::Metrics* metrics, const base::Clock* clock)
-    : options_(options), engine_(engine), text_(text), queue_(queue), metrics_(metrics), clock_(clock) {}
+    : options_(options),
+      engine_(engine),
+      text_(text),
+      queue_(queue),
+      metrics_(metrics),
+      clock_(clock),
+      budget_(options.step, options.max_batch) {}
+
+base::Duration Loop::busy() const {
+  const base::TimePoint began = turn_began_.load();
+  return began == base::TimePoint::min() ? base::Duration::zero() : clock_->Now() - began;
+}
 
 Loop::Progress Loop::RunOneStep(std::optional<base::TimePoint> drain_deadline) {
   const base::TimePoint now = clock_->Now();
+  turn_began_ = now;
   const bool last_step = Passed(drain_deadline, now);
   EndLostRequests(now);
   if (last_step) {
@@ -43,7 +55,7 @@ Loop::Progress Loop::RunOneStep(std::optional<base::TimePoint> drain_deadline) {
   } else {
     StartWaiting();
   }
-  const std::vector<StepItem> plan = Plan(last_step);
+  const std::vector<StepItem> plan = Plan(last_step, now);
   if (!plan.empty()) {
     PublishGauges();  // a step over a long prompt takes a while
     RunStep(plan, last_step);
@@ -53,23 +65,18 @@ Loop::Progress Loop::RunOneStep(std::optional<base::TimePoint> drain_deadline) {
   TellEndings();
   Progress progress;
   progress.stepped = !plan.empty();
-  progress.idle = running_.empty() && queue_->Front() == nullptr;
+  progress.idle = running_.empty() && queue_->waiting().requests == 0;
   if (!progress.stepped && !progress.idle) progress.wake_at = NextDeadline(drain_deadline);
+  turn_began_ = base::TimePoint::min();
   return progress;
 }
 
-// Cancelled, or out of time.
+// Cancelled, out of time, or not read for too long.
 void Loop::EndLostRequests(base::TimePoint now) {
   for (Running& request : running_) {
-    if (request->mailbox()->cancelled()) {
-      CountCancel(*request->mailbox(), now);
-      Fail(*request, CancelledStatus());
-    } else if (Passed(request->deadline(), now)) {
-      Fail(*request, absl::DeadlineExceededError(
-                         absl::StrCat("the deadline passed after ", request->generated_tokens(), " tokens")));
-    } else {
-      continue;
-    }
+    std::optional<absl::Status> status = WhyLost(*request, now);
+    if (!status) continue;
+    Fail(*request, *std::move(status));
     request.reset();
   }
   running_.erase(std::remove(running_.begin(), running_.end(), nullptr), running_.end());
@@ -84,6 +91,25 @@ void Loop::EndLostRequests(base::TimePoint now) {
       FailQueued(*queued, absl::DeadlineExceededError("the deadline passed while the request waited"));
     }
   }
+}
+
+std::optional<absl::Status> Loop::WhyLost(const RunningRequest& request, base::TimePoint now) {
+  if (request.mailbox()->cancelled()) {
+    CountCancel(*request.mailbox(), now);
+    return CancelledStatus();
+  }
+  if (Passed(request.deadline(), now)) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("the deadline passed after ", request.generated_tokens(), " tokens"));
+  }
+  if (request.paused_since() && now - *request.paused_since() >= options_.slow_reader_timeout &&
+      request.mailbox()->full()) {
+    metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
+    request.mailbox()->Abandon();
+    return absl::CancelledError(absl::StrCat("the stream was not read for ",
+                                             base::Seconds(options_.slow_reader_timeout), " s (slow-reader-timeout)"));
+  }
+  return std::nullopt;
 }
 
 // Draining has no time left: who has no token yet will not get one.
@@ -101,44 +127,52 @@ void Loop::EndUnstarted() {
 }
 
 void Loop::StartWaiting() {
-  while (running_.size() < options_.max_batch && StartFront()) {
+  while (running_.size() < options_.max_batch) {
+    const bool all_wait = std::any_of(no_memory_for_.begin(), no_memory_for_.end(), [](const QueuedRequest* queued) {
+      return queued->overtaken >= kMaxOvertakes;
+    });
+    QueuedRequest* next = all_wait ? nullptr : queue_->Next(no_memory_for_);
+    if (next == nullptr) return;
+    if (StartOne(*next) == Start::kNoMemory) {
+      no_memory_for_.push_back(next);
+    } else {
+      for (QueuedRequest* passed : no_memory_for_) ++passed->overtaken;
+    }
   }
 }
 
-// False when the first in the queue, if any, cannot start now.
-bool Loop::StartFront() {
-  const QueuedRequest* front = queue_->Front();
-  if (front == nullptr || front->request.request_id == no_memory_for_) return false;
+// Takes it out of the queue, unless the engine has no K/V memory for it beside those that run.
+Loop::Start Loop::StartOne(QueuedRequest& queued) {
   absl::StatusOr<base::SequenceId> sequence = absl::InternalError("");
   try {
-    sequence = engine_->Add(*front->request.spec);
+    sequence = engine_->Add(*queued.request.spec);
   } catch (const std::exception& error) {
     sequence = Thrown(error);
   }
-  if (!sequence.ok() && absl::IsResourceExhausted(sequence.status()) && !running_.empty()) {
-    no_memory_for_ = front->request.request_id;  // waits until others have left
-    return false;
-  }
+  if (!sequence.ok() && absl::IsResourceExhausted(sequence.status()) && !running_.empty()) return Start::kNoMemory;
   // Before it leaves the queue, so that whoever asks sees it in one place or the other.
   running_count_ = static_cast<uint32_t>(running_.size()) + 1;
-  std::unique_ptr<QueuedRequest> taken = queue_->TakeFront();
+  std::unique_ptr<QueuedRequest> taken = queue_->Take(&queued);
   if (!sequence.ok()) {
     if (absl::IsResourceExhausted(sequence.status())) metrics_->RequestRejected(metrics::Rejection::kKvMemory);
     FailQueued(*taken, sequence.status());
-    return true;
+    return Start::kDone;
   }
   const RunningContext context{engine_, text_, metrics_, options_.log_prompts};
-  running_.push_back(std::make_unique<RunningRequest>(std::move(taken), *sequence, context, clock_->Now()));
-  return true;
+  running_.push_back(
+      std::make_unique<RunningRequest>(std::move(taken), *sequence, context, step_number_, clock_->Now()));
+  return Start::kDone;
 }
 
-std::vector<StepItem> Loop::Plan(bool last_step) {
+std::vector<StepItem> Loop::Plan(bool last_step, base::TimePoint now) {
   std::vector<SequenceView> views;
+  uint32_t decoding = 0;
   for (const Running& request : running_) {
-    views.push_back(request->View());
+    views.push_back(request->View(now));
     if (last_step) views.back().paused = false;
+    if (!views.back().paused && views.back().unread_prompt_tokens == 0) ++decoding;
   }
-  return PlanStep(views, options_.plan);
+  return PlanStep(views, budget_.PromptTokens(decoding));
 }
 
 void Loop::RunStep(const std::vector<StepItem>& plan, bool last_step) {
@@ -147,6 +181,7 @@ void Loop::RunStep(const std::vector<StepItem>& plan, bool last_step) {
   std::vector<StepOutcome> outcomes = EngineStep(plan);
   const base::TimePoint ended = clock_->Now();
   metrics_->StepEnded(static_cast<uint32_t>(plan.size()));
+  Learn(plan, ended - began);
   size_t next = 0;  // the plan has the order of running_
   for (Running& request : running_) {
     if (next == plan.size() || plan[next].sequence != request->sequence()) continue;
@@ -160,6 +195,15 @@ void Loop::RunStep(const std::vector<StepItem>& plan, bool last_step) {
     if (endings_.size() > endings_before) request.reset();
     ++next;
   }
+}
+
+void Loop::Learn(const std::vector<StepItem>& plan, base::Duration took) {
+  uint32_t decoding = 0, prompt_tokens = 0;
+  for (const StepItem& item : plan) {
+    decoding += item.prompt_tokens == 0;
+    prompt_tokens += item.prompt_tokens;
+  }
+  budget_.Observe(decoding, prompt_tokens, took);
 }
 
 // One outcome per item, whatever the engine does.
@@ -216,6 +260,7 @@ void Loop::Fail(RunningRequest& request, absl::Status status) {
 }
 
 void Loop::FailQueued(const QueuedRequest& queued, absl::Status status) {
+  no_memory_for_.clear();
   queue_->Release(queued.request.request_id);
   RequestSummary summary = SummaryOf(queued.request);
   summary.status = status;
@@ -275,7 +320,10 @@ void Loop::TellEndings() {
 
 std::optional<base::TimePoint> Loop::NextDeadline(std::optional<base::TimePoint> drain_deadline) const {
   std::optional<base::TimePoint> next = Earlier(drain_deadline, queue_->EarliestDeadline());
-  for (const Running& request : running_) next = Earlier(next, request->deadline());
+  for (const Running& request : running_) {
+    next = Earlier(next, request->deadline());
+    if (request->paused_since()) next = Earlier(next, *request->paused_since() + options_.slow_reader_timeout);
+  }
   return next;
 }
 

@@ -15,6 +15,7 @@
 #include "server/metrics/metrics.h"
 #include "server/scheduler/planner.h"
 #include "server/scheduler/running_request.h"
+#include "server/scheduler/step_budget.h"
 #include "server/scheduler/waiting_queue.h"
 #include "server/text/text_model.h"
 
@@ -22,12 +23,16 @@ namespace ebbinghaus::scheduler {
 
 struct LoopOptions {
   uint32_t max_batch = 16;
-  PlanLimits plan;
+  StepLimits step;
+  base::Duration slow_reader_timeout = std::chrono::seconds(30);
   bool log_requests = true;
   bool log_prompts = false;
 };
 
-// One thread calls RunOneStep; the two counts may be read from any.
+// A request that finds no K/V memory is passed by at most this many that need less; then all wait for it.
+inline constexpr uint32_t kMaxOvertakes = 16;
+
+// One thread calls RunOneStep; the other methods may be called from any.
 class Loop {
  public:
   // All that is pointed to outlives this.
@@ -46,6 +51,8 @@ class Loop {
   // who waits is refused. An engine that throws loses the sequences of that step, nothing else.
   Progress RunOneStep(std::optional<base::TimePoint> drain_deadline);
 
+  // How long the turn under way has been running; 0 between turns.
+  base::Duration busy() const;
   // Who takes part in the step under way counts; never behind what a reader has been told.
   uint32_t running_requests() const { return running_count_.load(); }
   uint64_t kv_used_bytes() const { return kv_used_bytes_.load(); }
@@ -54,10 +61,13 @@ class Loop {
   using Running = std::unique_ptr<RunningRequest>;
 
   void EndLostRequests(base::TimePoint now);
+  std::optional<absl::Status> WhyLost(const RunningRequest& request, base::TimePoint now);
   void EndUnstarted();
   void StartWaiting();
-  bool StartFront();
-  std::vector<base::StepItem> Plan(bool last_step);
+  enum class Start { kDone, kNoMemory };
+  Start StartOne(QueuedRequest& queued);
+  std::vector<base::StepItem> Plan(bool last_step, base::TimePoint now);
+  void Learn(const std::vector<base::StepItem>& plan, base::Duration took);
   void RunStep(const std::vector<base::StepItem>& plan, bool last_step);
   std::vector<base::StepOutcome> EngineStep(const std::vector<base::StepItem>& plan);
   void Take(RunningRequest& request, const base::StepItem& item, base::StepOutcome outcome, bool last_step,
@@ -79,13 +89,15 @@ class Loop {
   metrics::Metrics* const metrics_;
   const base::Clock* const clock_;
 
-  std::vector<Running> running_;  // in the order of arrival
+  std::vector<Running> running_;  // in the order in which they started
+  StepBudget budget_;
   uint64_t step_number_ = 0;
-  // The waiting request the engine had no K/V memory for; tried again when a sequence has left.
-  std::string no_memory_for_;
+  // Waiting requests the engine had no K/V memory for, in turn; tried again when a request has left.
+  std::vector<QueuedRequest*> no_memory_for_;
   // Last events, told after gauges and ids show that the request is gone.
   std::vector<std::pair<std::shared_ptr<Mailbox>, Event>> endings_;
 
+  std::atomic<base::TimePoint> turn_began_{base::TimePoint::min()};  // min: between turns
   std::atomic<uint32_t> running_count_{0};
   std::atomic<uint64_t> kv_used_bytes_{0};
 };

@@ -50,6 +50,21 @@ void Mailbox::SetWake(std::function<void()> wake) {
   wake_.swap(wake);
 }
 
+void Mailbox::SetHangUp(std::function<void()> hang_up) {
+  MutexLock lock(mutex_);
+  hang_up_.swap(hang_up);
+}
+
+void Mailbox::Abandon() {
+  Cancel();
+  std::function<void()> hang_up;
+  {
+    MutexLock lock(mutex_);
+    hang_up.swap(hang_up_);
+  }
+  if (hang_up) hang_up();
+}
+
 std::optional<Event> Mailbox::Pop() {
   std::optional<Event> event;
   std::function<void()> wake;

@@ -13,7 +13,7 @@
 
 namespace ebbinghaus::scheduler {
 
-// Shared by the engine thread (Push, full, cancelled) and gRPC's callback threads (Pop, Cancel, OnReady). An
+// Shared by the engine thread (Push, full, cancelled, Abandon) and gRPC's callback threads (Pop, Cancel, OnReady). An
 // object of its own, held by shared_ptr, because a reactor deletes itself while the engine may still push.
 // Callbacks are called and destroyed outside the lock, so they may use the mailbox.
 // Thread safe.
@@ -35,7 +35,13 @@ class Mailbox {
   // mailbox; it must stay callable for as long as the mailbox lives.
   void SetWake(std::function<void()> wake);
 
-  // RPC side. The oldest event, if any.
+  // The reader has not read for too long: as Cancel, and its side hangs up. What remains to be pushed is how it ends.
+  void Abandon();
+
+  // RPC side. How Abandon ends a call that may be stuck in a write; called at most once. Replaced by null when the call
+  // has ended.
+  void SetHangUp(std::function<void()> hang_up);
+  // The oldest event, if any.
   std::optional<Event> Pop();
   // Calls `ready` once, from any thread, as soon as an event is there (at once if one is there already). Replaces a
   // callback that was not called yet.
@@ -59,6 +65,7 @@ class Mailbox {
   std::optional<base::TimePoint> cancelled_at_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> ready_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> wake_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> hang_up_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ebbinghaus::scheduler

@@ -14,18 +14,15 @@ namespace ebbinghaus::scheduler {
 struct SequenceView {
   base::SequenceId sequence{};
   uint32_t unread_prompt_tokens = 0;  // 0: it decodes
-  uint64_t last_read_step = 0;        // the step that last read some of its prompt; 0 = none yet
+  uint64_t last_read_step = 0;        // the step that last read some of its prompt; before that, the one it came after
   bool paused = false;                // its reader does not keep up
 };
 
-struct PlanLimits {
-  uint32_t prompt_chunk_tokens = 256;  // >= 1
-};
-
-// The next step: one token for every sequence that decodes, and one chunk of prompt for the reading sequence whose turn
-// is longest ago (of equals, the first in `sequences`). So neither a long prompt nor many decoding sequences can starve
-// anybody: each step serves all who decode, and of k readers each is served every k-th step. Paused sequences sit out.
-// Empty only if nobody can run. In the order of `sequences`, each at most once.
-std::vector<base::StepItem> PlanStep(absl::Span<const SequenceView> sequences, const PlanLimits& limits);
+// The next step: one token for every sequence that decodes, and `prompt_tokens` (>= 1) of the prompts that are unread.
+// One half of these goes to the prompts that are soonest done, the other to the one whose turn is longest ago (of equals,
+// the first in `sequences`), and what that one does not need to the former again. So a short prompt never waits for a long
+// one to end, and of k readers each gets its half at least every k-th step. Paused sequences sit out. Empty only if nobody
+// can run. In the order of `sequences`, each at most once.
+std::vector<base::StepItem> PlanStep(absl::Span<const SequenceView> sequences, uint32_t prompt_tokens);
 
 }  // namespace ebbinghaus::scheduler

@@ -8,21 +8,26 @@ namespace ebbinghaus::scheduler {
 using base::FinishReason;
 
 RunningRequest::RunningRequest(std::unique_ptr<QueuedRequest> queued, base::SequenceId sequence,
-                               RunningContext context, base::TimePoint now)
+                               RunningContext context, uint64_t step_number, base::TimePoint now)
     : queued_(std::move(queued)),
       sequence_(sequence),
       context_(context),
       output_(context.text->tokenizer, queued_->request.stop, spec().min_new_tokens),
-      started_(now) {
+      started_(now),
+      last_read_step_(step_number) {
   context_.metrics->ObserveQueueTime(now - queued_->queued);
   mailbox()->Push(Started{request_id(), context_.engine->model().name, 0, queued_->request.spec});
 }
 
-SequenceView RunningRequest::View() {
-  const bool full = mailbox()->full();
-  if (full && !paused_) context_.metrics->CountBackpressure(metrics::Backpressure::kPaused);
-  paused_ = full;
-  return {sequence_, static_cast<uint32_t>(spec().prompt.size()) - read_, last_read_step_, paused_};
+SequenceView RunningRequest::View(base::TimePoint now) {
+  const bool paused = mailbox()->full();
+  if (paused && !paused_since_) {
+    context_.metrics->CountBackpressure(metrics::Backpressure::kPaused);
+    paused_since_ = now;
+  } else if (!paused) {
+    paused_since_.reset();
+  }
+  return {sequence_, static_cast<uint32_t>(spec().prompt.size()) - read_, last_read_step_, paused};
 }
 
 absl::StatusOr<std::optional<FinishReason>> RunningRequest::OnStep(const base::StepItem& item,

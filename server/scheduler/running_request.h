@@ -27,9 +27,9 @@ struct RunningContext {
 // Engine thread only.
 class RunningRequest {
  public:
-  // The engine has added its sequence: counts the time in the queue and tells the reader Started.
+  // The engine has added its sequence, after step `step_number`: counts the time in the queue and tells the reader Started.
   RunningRequest(std::unique_ptr<QueuedRequest> queued, base::SequenceId sequence, RunningContext context,
-                 base::TimePoint now);
+                 uint64_t step_number, base::TimePoint now);
 
   base::SequenceId sequence() const { return sequence_; }
   base::GenerationMode mode() const { return spec().mode; }
@@ -43,7 +43,9 @@ class RunningRequest {
   uint32_t live_tokens() const { return live_; }
 
   // Also notes when the reader begins to lag behind.
-  SequenceView View();
+  SequenceView View(base::TimePoint now);
+  // Since when the reader has left the mailbox full, as of the last View.
+  const std::optional<base::TimePoint>& paused_since() const { return paused_since_; }
 
   // Takes what a step brought and tells the reader. `last_step`: the server does not run another. Returns why the
   // generation ends here, if it does; the reader is not told that yet.
@@ -75,12 +77,12 @@ class RunningRequest {
   const base::TimePoint started_;
 
   uint32_t read_ = 0;
-  uint64_t last_read_step_ = 0;
+  uint64_t last_read_step_;
   uint32_t generated_ = 0;
   uint32_t live_ = 0;
   uint32_t forgotten_ = 0;
   base::TimePoint first_token_, last_token_;
-  bool paused_ = false;
+  std::optional<base::TimePoint> paused_since_;
   std::string matched_stop_;
   std::string answer_;  // with keep_answer
 };

@@ -28,7 +28,8 @@ class Scheduler::Impl {
         admission_({options_.default_mode, options_.default_preset, options_.random}, model_, text_),
         kv_capacity_bytes_(engine_->kv_capacity_bytes()),
         queue_({options_.max_batch, options_.max_queue, options_.max_queue_tokens}, metrics),
-        loop_({options_.max_batch, {options_.prompt_chunk_tokens}, options_.log_requests, options_.log_prompts},
+        loop_({options_.max_batch, options_.step, options_.slow_reader_timeout, options_.log_requests,
+               options_.log_prompts},
               engine_.get(), text_.get(), &queue_, metrics, clock),
         thread_([this] { Run(); }) {
     metrics_->SetModelInfo(model_);
@@ -36,7 +37,7 @@ class Scheduler::Impl {
   }
 
   ~Impl() {
-    Stop(base::Duration::zero());
+    Drain(base::Duration::zero());
     thread_.join();
   }
 
@@ -63,13 +64,18 @@ class Scheduler::Impl {
     return mailbox;
   }
 
-  // Lets the engine thread end within `time_left` and waits for it.
-  void Stop(base::Duration time_left) {
+  // Lets the engine thread end within `time_left`.
+  void BeginDrain(base::Duration time_left) {
     queue_.Close();
     const base::TimePoint deadline = clock_->Now() + time_left;
-    std::unique_lock lock(mutex_);
+    std::lock_guard lock(mutex_);
     drain_deadline_ = drain_deadline_ ? std::min(*drain_deadline_, deadline) : deadline;
     signal_->Notify();
+  }
+
+  void Drain(base::Duration time_left) {
+    BeginDrain(time_left);
+    std::unique_lock lock(mutex_);
     condition_.wait(lock, [this] { return stopped_; });
   }
 
@@ -85,11 +91,11 @@ class Scheduler::Impl {
     status.running = loop_.running_requests();
     status.kv_used_bytes = loop_.kv_used_bytes();
     status.kv_capacity_bytes = kv_capacity_bytes_;
+    status.busy = loop_.busy();
     return status;
   }
 
   const base::ModelInfo& model() const { return model_; }
-  const Options& options() const { return options_; }
 
  private:
   // The engine thread, and the only one that touches the engine.
@@ -156,7 +162,8 @@ absl::StatusOr<std::shared_ptr<Mailbox>> Scheduler::Submit(GenerationRequest req
   return impl_->Submit(std::move(request), violations);
 }
 
-void Scheduler::Drain() { impl_->Stop(impl_->options().drain_timeout); }
+void Scheduler::Drain(base::Duration time_left) { impl_->Drain(time_left); }
+void Scheduler::BeginDrain(base::Duration time_left) { impl_->BeginDrain(time_left); }
 
 Status Scheduler::status() const { return impl_->status(); }
 

@@ -14,6 +14,7 @@
 #include "server/metrics/metrics.h"
 #include "server/scheduler/mailbox.h"
 #include "server/scheduler/request.h"
+#include "server/scheduler/step_budget.h"
 #include "server/text/text_model.h"
 
 namespace ebbinghaus::scheduler {
@@ -25,8 +26,8 @@ struct Options {
   uint32_t max_queue = 64;
   uint32_t max_queue_tokens = 1u << 20;
   size_t mailbox_bytes = 256 * 1024;
-  uint32_t prompt_chunk_tokens = 256;  // read per step, so that a long prompt does not stall others
-  base::Duration drain_timeout{};
+  StepLimits step;
+  base::Duration slow_reader_timeout = std::chrono::seconds(30);
   bool log_requests = true;  // the summary line of each
   bool log_prompts = false;
   std::function<uint64_t()> random;  // seeds and request ids; thread safe; unset: the system's random device
@@ -37,6 +38,7 @@ struct Status {
   uint32_t running = 0, queued = 0;
   uint64_t queued_prompt_tokens = 0;
   uint64_t kv_used_bytes = 0, kv_capacity_bytes = 0;
+  base::Duration busy{};  // how long the engine's thread has been in one turn; 0 between turns
 };
 
 // Owns the engine and its one thread, which never waits for a reader and sleeps while there is nothing to do.
@@ -53,9 +55,11 @@ class Scheduler {
   // Errors: InvalidArgument (violations are then in *violations), ResourceExhausted, AlreadyExists, Unavailable.
   absl::StatusOr<std::shared_ptr<Mailbox>> Submit(GenerationRequest request, base::Violations* violations);
 
-  // Refuses new requests, lets those underway finish for at most drain_timeout, ends the rest with kDraining (those
-  // still waiting with Unavailable). Returns when none is left; then the scheduler is stopped.
-  void Drain();
+  // Refuses new requests, lets those underway finish for at most `time_left`, ends the rest with kDraining (those still
+  // waiting with Unavailable). Returns when none is left; then the scheduler is stopped.
+  void Drain(base::Duration time_left);
+  // The same without waiting; also cuts short a drain that is under way.
+  void BeginDrain(base::Duration time_left);
 
   Status status() const;
   const base::ModelInfo& model() const;

@@ -1,5 +1,6 @@
 #include "server/scheduler/waiting_queue.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,6 +8,12 @@
 namespace ebbinghaus::scheduler {
 
 using metrics::Rejection;
+
+namespace {
+
+constexpr size_t kMaxClients = 4096;  // whose turns are remembered
+
+}  // namespace
 
 std::optional<Refusal> WaitingQueue::CheckOpenLocked() const {
   if (closed_) {
@@ -49,18 +56,42 @@ void WaitingQueue::Close() {
   closed_ = true;
 }
 
-const QueuedRequest* WaitingQueue::Front() const {
+QueuedRequest* WaitingQueue::Next(absl::Span<QueuedRequest* const> skipped) const {
   MutexLock lock(mutex_);
-  return waiting_.empty() ? nullptr : waiting_.front().get();
+  QueuedRequest* next = nullptr;
+  uint64_t longest_ago = 0;
+  for (const std::unique_ptr<QueuedRequest>& request : waiting_) {
+    if (std::find(skipped.begin(), skipped.end(), request.get()) != skipped.end()) continue;
+    const auto found = last_turn_.find(request->request.client);
+    const uint64_t turn = found == last_turn_.end() ? 0 : found->second;
+    if (next != nullptr && turn >= longest_ago) continue;
+    next = request.get();
+    longest_ago = turn;
+    if (turn == 0) break;
+  }
+  return next;
 }
 
-std::unique_ptr<QueuedRequest> WaitingQueue::TakeFront() {
+std::unique_ptr<QueuedRequest> WaitingQueue::Take(const QueuedRequest* request) {
   MutexLock lock(mutex_);
-  std::unique_ptr<QueuedRequest> front = std::move(waiting_.front());
-  waiting_.pop_front();
-  prompt_tokens_ -= front->request.spec->prompt.size();
+  const auto found = std::find_if(waiting_.begin(), waiting_.end(), [=](const auto& r) { return r.get() == request; });
+  std::unique_ptr<QueuedRequest> taken = std::move(*found);
+  waiting_.erase(found);
+  prompt_tokens_ -= taken->request.spec->prompt.size();
+  if (waiting_.empty()) {
+    last_turn_.clear();
+  } else {
+    last_turn_[taken->request.client] = ++turns_;
+    ForgetOldTurns();
+  }
   Reported();
-  return front;
+  return taken;
+}
+
+// Clients come and go while the queue is never empty. Those with the oldest turns lose what little they were behind.
+void WaitingQueue::ForgetOldTurns() {
+  if (last_turn_.size() < kMaxClients) return;
+  std::erase_if(last_turn_, [this](const auto& entry) { return entry.second + kMaxClients / 2 < turns_; });
 }
 
 std::vector<std::unique_ptr<QueuedRequest>> WaitingQueue::TakeIf(
@@ -89,6 +120,11 @@ void WaitingQueue::Release(const std::string& request_id) {
 WaitingQueue::Counts WaitingQueue::waiting() const {
   MutexLock lock(mutex_);
   return {static_cast<uint32_t>(waiting_.size()), prompt_tokens_};
+}
+
+size_t WaitingQueue::remembered_clients() const {
+  MutexLock lock(mutex_);
+  return last_turn_.size();
 }
 
 std::optional<base::TimePoint> WaitingQueue::EarliestDeadline() const {

@@ -7,10 +7,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "server/base/clock.h"
 #include "server/metrics/metrics.h"
 #include "server/scheduler/admission.h"
@@ -23,6 +25,7 @@ struct QueuedRequest {
   AdmittedRequest request;
   std::shared_ptr<Mailbox> mailbox;
   base::TimePoint queued;
+  uint32_t overtaken = 0;  // engine thread: how many that came later started while it waited for K/V memory
 };
 
 struct QueueLimits {
@@ -37,7 +40,8 @@ struct Refusal {
   absl::Status status;
 };
 
-// First come, first served. At most max_batch + max_queue requests are underway (waiting or running) at a time, so that
+// Clients take turns: next is the one who got a sequence longest ago (or never did), of its requests the first to come.
+// At most max_batch + max_queue requests are underway (waiting or running) at a time, so that
 // a burst is not refused while slots are free; and at most max_queue_tokens prompt tokens wait, except that a
 // single request may exceed that alone. Filled by RPC threads, emptied by the engine thread alone. Thread safe.
 class WaitingQueue {
@@ -52,10 +56,11 @@ class WaitingQueue {
   // Refuses everything from now on.
   void Close();
 
-  // Engine thread. Null when nobody waits; else valid until the request is taken or removed.
-  const QueuedRequest* Front() const;
-  // Requires: Front() != nullptr. The request counts as underway until Release.
-  std::unique_ptr<QueuedRequest> TakeFront();
+  // Engine thread. Whose turn it is among those not in `skipped`; null when nobody else waits. Valid until the request is
+  // taken.
+  QueuedRequest* Next(absl::Span<QueuedRequest* const> skipped = {}) const;
+  // Requires: it waits. It counts as underway until Release.
+  std::unique_ptr<QueuedRequest> Take(const QueuedRequest* request);
   // Those for which `leaves` is true; they count as underway until Release.
   std::vector<std::unique_ptr<QueuedRequest>> TakeIf(const std::function<bool(const QueuedRequest&)>& leaves);
   // The request has ended; its id may come again.
@@ -66,11 +71,13 @@ class WaitingQueue {
     uint64_t prompt_tokens = 0;
   };
   Counts waiting() const;
+  size_t remembered_clients() const;  // bounded
   // The earliest deadline of those that wait.
   std::optional<base::TimePoint> EarliestDeadline() const;
 
  private:
   std::optional<Refusal> CheckOpenLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ForgetOldTurns() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Reported() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const QueueLimits limits_;
@@ -79,6 +86,9 @@ class WaitingQueue {
   std::deque<std::unique_ptr<QueuedRequest>> waiting_ ABSL_GUARDED_BY(mutex_);
   uint64_t prompt_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of waiting_
   std::unordered_set<std::string> underway_ ABSL_GUARDED_BY(mutex_);
+  // By client, the number of the turn in which it last got a sequence; forgotten when nobody waits.
+  std::unordered_map<std::string, uint64_t> last_turn_ ABSL_GUARDED_BY(mutex_);
+  uint64_t turns_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

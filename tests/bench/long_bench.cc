@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "server/base/status_macros.h"
 #include "server/memory/parameters.h"
@@ -12,12 +14,29 @@ namespace ebbinghaus::bench {
 namespace {
 
 constexpr uint32_t kPromptTokens = 64, kPartTokens = 1000;
+// A part's time is the median of its pieces' means: what forgetting costs now and then is in it, a neighbour's burst is not.
+constexpr uint32_t kPieceTokens = 100;
 
 struct Generation {
   base::GenerationMode mode;
   uint32_t tokens = 0;
   std::unique_ptr<DecodeRun> run;
 };
+
+// Seconds per token of the next `count` tokens.
+absl::StatusOr<double> RunPart(DecodeRun& run, uint32_t count) {
+  std::vector<double> pieces;
+  for (uint32_t done = 0; done < count; done += kPieceTokens) {
+    const uint32_t steps = std::min(kPieceTokens, count - done);
+    double seconds = 0;
+    for (uint32_t i = 0; i < steps; ++i) {
+      EBB_ASSIGN_OR_RETURN(const double step, run.Step());
+      seconds += step;
+    }
+    pieces.push_back(seconds / steps);
+  }
+  return Median(std::move(pieces));
+}
 
 }  // namespace
 
@@ -40,12 +59,8 @@ absl::Status RunLongBench(const Options& options, BandwidthProbe& probe, Report&
     for (Generation& generation : generations) {
       if (done >= generation.tokens) continue;
       const uint32_t count = std::min(kPartTokens, generation.tokens - done);
-      double seconds = 0;
-      for (uint32_t i = 0; i < count; ++i) {
-        EBB_ASSIGN_OR_RETURN(const double step, generation.run->Step());
-        seconds += step;
-      }
-      Row row = DecodeRow(*engine, *generation.run, seconds / count, probe.Measure());
+      EBB_ASSIGN_OR_RETURN(const double seconds, RunPart(*generation.run, count));
+      Row row = DecodeRow(*engine, *generation.run, seconds, probe.Measure());
       row.weights = weights;
       row.kv = kv;
       row.mode = std::string(base::Name(generation.mode));

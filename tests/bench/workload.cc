@@ -53,7 +53,8 @@ uint64_t ResidentBytes() {
 absl::StatusOr<std::unique_ptr<BenchEngine>> BenchEngine::Load(const model::Checkpoint& checkpoint,
                                                                engine::EngineOptions options) {
   const c10::InferenceMode inference;
-  options.kv_memory_bytes = uint64_t{1} << 40;
+  options.kv_memory_bytes = uint64_t{1} << 40;  // never the limit here: pages are made when first needed
+  options.memory_limit_bytes = uint64_t{1} << 42;
   try {
     auto bench = std::unique_ptr<BenchEngine>(new BenchEngine);
     EBB_ASSIGN_OR_RETURN(engine::LoadedDecoder loaded, engine::LoadDecoder(checkpoint, options));

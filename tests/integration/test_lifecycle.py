@@ -6,6 +6,8 @@ import socket
 import statistics
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 import pytest
@@ -149,21 +151,6 @@ def test_when_the_drain_timeout_passes_streams_end_in_order(pb, model):
         assert server.wait() == 0
 
 
-def test_a_second_signal_does_not_wait(pb, model):
-    with harness.Server(model, "--drain-timeout", "1h", "--max-batch", "2") as server:
-        stub = pb.Stub(server.channel)
-        calls = [stub.Generate(long_request(pb)) for _ in range(4)]
-        first_token(calls[0])
-        server.signal()
-        harness.wait_until(lambda: server.http("/readyz")[0] == 503, "the drain to begin")
-        begin = time.monotonic()
-        server.signal(signal.SIGINT)
-        assert server.wait() == 0
-        assert time.monotonic() - begin < 10
-        with pytest.raises(grpc.RpcError):
-            list(calls[0])
-
-
 def test_standard_output_carries_the_ready_line_only(model):
     server = harness.Server(model)
     assert server.stop() == 0
@@ -183,11 +170,11 @@ def test_help_and_version(model):
 
 
 def test_bad_flags_exit_with_two_and_name_every_problem(model):
-    ended = harness.run("--model", str(model), "--max-batch", "0", "--watchdog", "x", "--default-mode", "none",
+    ended = harness.run("--model", str(model), "--max-batch", "0", "--no-such-flag", "x", "--default-mode", "none",
                         env={"EBBINGHAUS_THREADS": "many"})
     assert ended.returncode == 2
     assert ended.stdout == ""
-    for name in ["--max-batch", "--watchdog", "--default-mode", "EBBINGHAUS_THREADS"]:
+    for name in ["--max-batch", "--no-such-flag", "--default-mode", "EBBINGHAUS_THREADS"]:
         assert name in ended.stderr
 
 
@@ -311,3 +298,115 @@ def test_many_clients_at_once_are_served(pb, model):
         for thread in threads:
             thread.join()
         assert not errors and answers == [4] * 40
+
+
+def backpressure(server, action):
+    return server.metrics()['ebbinghaus_stream_backpressure_total{action="%s"}' % action]
+
+
+def test_a_stream_that_nobody_reads_is_cancelled_after_the_timeout_and_its_memory_freed(pb, model):
+    with harness.Server(model, "--slow-reader-timeout", "500ms") as server:
+        stub = pb.Stub(server.channel)
+        request = long_request(pb, return_attention_weights=True)
+        request.attention.top_k = 0  # more than HTTP/2 and the mailbox hold between them
+        slow = stub.Generate(request)
+        first_token(slow)  # and reads no further
+        harness.wait_until(lambda: backpressure(server, "cancelled") == 1, "the stream to be cancelled")
+        wait_idle(pb, stub)
+        with pytest.raises(grpc.RpcError) as error:
+            list(slow)
+        assert error.value.code() == grpc.StatusCode.CANCELLED
+        assert backpressure(server, "paused") >= 1
+        assert "slow-reader-timeout" in server.read_log()
+
+
+def test_a_stream_that_is_read_slowly_is_not_cancelled(pb, model):
+    with harness.Server(model, "--slow-reader-timeout", "2s") as server:
+        stub = pb.Stub(server.channel)
+        request = long_request(pb, return_attention_weights=True)
+        request.attention.top_k = 0
+        slow = stub.Generate(request)
+        first_token(slow)
+        harness.wait_until(lambda: backpressure(server, "paused") >= 1, "the stream to be paused")
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            for _ in range(20):
+                next(slow)
+            time.sleep(0.05)
+        assert backpressure(server, "cancelled") == 0
+        slow.cancel()
+
+
+def health_states(server):
+    return server.http("/readyz")[0], server.http("/healthz")[0]
+
+
+def test_calls_are_taken_while_the_news_of_the_end_spreads(pb, model):
+    with harness.Server(model, "--drain-propagation", "2s") as server:
+        stub = pb.Stub(server.channel)
+        server.signal()
+        harness.wait_until(lambda: health_states(server) == (503, 200), "health to say so")
+        assert status(pb, stub).state == "draining"
+        assert len(stub.Complete(pb.GenerateRequest(text="x", max_new_tokens=3, ignore_eos=True)).token_ids.ids) == 3
+        began = time.monotonic()
+        assert server.wait() == 0
+        assert time.monotonic() - began < 2 + 2  # propagation, and a second with some air
+
+
+def test_an_idle_server_ends_soon_even_if_somebody_watches_its_health(pb, model):
+    with harness.Server(model, "--drain-timeout", "60s") as server:
+        watch = server.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+        assert next(watch) == b"\x08\x01"  # SERVING
+        began = time.monotonic()
+        server.signal()
+        assert server.wait() == 0
+        assert time.monotonic() - began < 5
+
+
+def test_the_second_signal_skips_the_waits_but_keeps_the_text(pb, model):
+    with harness.Server(model, "--drain-propagation", "1h", "--drain-timeout", "1h", "--max-batch", "1") as server:
+        stub = pb.Stub(server.channel)
+        running = stub.Generate(long_request(pb))
+        first_token(running)
+        waiting = stub.Generate(long_request(pb))
+        harness.wait_until(lambda: status(pb, stub).requests_queued == 1, "the second to wait")
+        server.signal()
+        harness.wait_until(lambda: server.http("/readyz")[0] == 503, "the drain to begin")
+        server.signal(signal.SIGINT)
+        events = list(running)
+        assert events[-1].finished.finish_reason == pb.FINISH_REASON_DRAINING
+        assert events[-1].finished.usage.generated_tokens > 1
+        with pytest.raises(grpc.RpcError) as error:
+            list(waiting)
+        assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert server.wait() == 0
+
+
+def test_while_the_model_is_loaded_readyz_says_so(model):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:%d" % free.getsockname()[1]
+    seen, ready = set(), threading.Event()
+
+    def look():
+        while not ready.is_set():
+            try:
+                with urllib.request.urlopen("http://%s/readyz" % address, timeout=harness.STEP_SECONDS) as answer:
+                    seen.add((answer.status, answer.read().decode().strip()))
+            except urllib.error.HTTPError as error:
+                seen.add((error.code, error.read().decode().strip()))
+            except OSError:
+                pass  # it does not listen yet
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        with harness.Server(model, "--http-listen", address) as server:
+            ready.set()
+            looking.join()
+            assert server.http("/readyz")[0] == 200
+    finally:
+        ready.set()
+        looking.join()
+    assert (503, "loading") in seen
+    assert seen <= {(503, "loading"), (200, "serving")}

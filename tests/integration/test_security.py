@@ -158,7 +158,7 @@ def test_mutual_tls_asks_clients_for_a_certificate(pb, model, first, second, cer
 def test_a_new_certificate_is_served_while_streams_go_on(pb, model, first, second, certificate, tmp_path):
     secret = Secret(tmp_path / "secret", cert=certificate[0], key=certificate[1])
     new = second.issue("server", "IP:127.0.0.1")
-    with harness.Server(model, "--tls-cert", secret["cert"], "--tls-key", secret["key"]) as server:
+    with harness.Server(model, "--tls-cert", secret["cert"], "--tls-key", secret["key"], "--slow-reader-timeout", "0") as server:
         with secure_channel(server, first) as channel:
             # Paused by its reader, so that it is underway all the time.
             stream = pb.Stub(channel).Generate(long_request(pb, return_attention_weights=True))
@@ -367,7 +367,8 @@ def status(pb, stub):
 
 @pytest.mark.parametrize("method", ["Generate", "Complete"])
 def test_a_call_refused_by_a_full_queue_is_retried_by_the_client_itself(pb, model, method):
-    with harness.Server(model, "--max-batch", "1", "--max-queue", "1", "--drain-timeout", "0") as server:
+    with harness.Server(model, "--max-batch", "1", "--max-queue", "1", "--drain-timeout", "0", "--slow-reader-timeout",
+                        "0") as server:
         stub = pb.Stub(server.channel)
         running = stub.Generate(long_request(pb, return_attention_weights=True))
         next(running)
@@ -391,7 +392,8 @@ def test_a_call_refused_by_a_full_queue_is_retried_by_the_client_itself(pb, mode
 
 
 def test_a_call_refused_by_a_draining_server_is_retried_at_another(pb, model):
-    with harness.Server(model, "--drain-timeout", "1h") as leaving, harness.Server(model) as staying:
+    flags = ["--drain-timeout", "1h", "--slow-reader-timeout", "0"]
+    with harness.Server(model, *flags) as leaving, harness.Server(model) as staying:
         running = pb.Stub(leaving.channel).Generate(long_request(pb, return_attention_weights=True))
         next(running)
         target = "ipv4:%s,%s" % (leaving.grpc_address, staying.grpc_address)
@@ -409,7 +411,7 @@ def test_a_call_refused_by_a_draining_server_is_retried_at_another(pb, model):
 
 
 def test_headers_leave_when_the_request_starts_not_when_it_comes(pb, model):
-    with harness.Server(model, "--max-batch", "1", "--drain-timeout", "0") as server:
+    with harness.Server(model, "--max-batch", "1", "--drain-timeout", "0", "--slow-reader-timeout", "0") as server:
         stub = pb.Stub(server.channel)
         running = stub.Generate(long_request(pb, return_attention_weights=True))
         next(running)

@@ -35,13 +35,13 @@ class FakeService final : public v1::InferenceService::CallbackService {
     mailboxes_[request_id] = std::move(mailbox);
   }
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext*,
+  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override {
     std::shared_ptr<Mailbox> mailbox = Find(*request);
     if (mailbox == nullptr) {
       return RejectStream<v1::GenerateResponse>({grpc::StatusCode::UNAVAILABLE, "no mailbox"});
     }
-    return StreamEvents(mailbox);
+    return StreamEvents(context, mailbox);
   }
   grpc::ServerUnaryReactor* Complete(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
                                      v1::CompleteResponse* response) override {

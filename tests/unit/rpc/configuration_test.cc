@@ -103,11 +103,11 @@ TEST(ConfigurationTest, WhatPrintConfigWritesIsAFileThatGivesTheSameValues) {
 TEST(ConfigurationTest, EveryProblemIsNamedAtOnce) {
   ConfigFile file("max-batch: none\ncolour: red\nmax-queue: 1\nmax-queue: 2\nnonsense\n");
   std::string problems =
-      Problems({"--listen", "nowhere", "--watchdog-timeout", "1s", "--default-mode", "sparse", "stray",
+      Problems({"--listen", "nowhere", "--prefix-cache", "on", "--default-mode", "sparse", "stray",
                 "--config", file.path()},
                {{"EBBINGHAUS_THREADS", "-1"}});
   EXPECT_THAT(problems,
-              AllOf(HasSubstr("--listen"), HasSubstr("--watchdog-timeout: unknown flag"),
+              AllOf(HasSubstr("--listen"), HasSubstr("--prefix-cache: unknown flag"),
                     HasSubstr("--default-mode: expected baseline|soft_delete|sparse_attention"),
                     HasSubstr("'stray'"), HasSubstr("EBBINGHAUS_THREADS"), HasSubstr("max-batch"),
                     HasSubstr("unknown key 'colour'"), HasSubstr("'max-queue' is there twice"),
@@ -115,7 +115,7 @@ TEST(ConfigurationTest, EveryProblemIsNamedAtOnce) {
 }
 
 TEST(ConfigurationTest, FlagsOfLaterVersionsAreNotSilentlyAccepted) {
-  for (const char* flag : {"--prefix-cache", "--slow-reader-timeout", "--watchdog-timeout", "--http-generate"}) {
+  for (const char* flag : {"--prefix-cache", "--http-generate"}) {
     EXPECT_THAT(Problems({"--model", "m", flag, "1"}), HasSubstr("unknown flag")) << flag;
   }
   EXPECT_THAT(Problems({"--model", "m", "--weights", "int2"}), HasSubstr("auto|f32|bf16|int8|int4"));

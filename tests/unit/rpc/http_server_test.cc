@@ -26,8 +26,11 @@ class HttpServerTest : public testing::Test {
                           if (broken_) throw std::runtime_error("secret");
                           return "ebbinghaus_up 1\n";
                         },
+                        [this] { return alive_.load(); },
                         [this] { return ready_.load(); },
-                        [this] { return std::string(ready_ ? "serving" : "draining"); }, "tiny <model>", "1.2.3"};
+                        [this] { return std::string(!alive_ ? "stuck" : ready_ ? "serving" : "draining"); },
+                        [] { return std::string("tiny <model>"); },
+                        "1.2.3"};
     auto server = HttpServer::Start("127.0.0.1", 0, std::move(content));
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -59,7 +62,7 @@ class HttpServerTest : public testing::Test {
     return Exchange("GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   }
 
-  std::atomic<bool> ready_{true}, broken_{false};
+  std::atomic<bool> alive_{true}, ready_{true}, broken_{false};
   std::unique_ptr<HttpServer> server_;
 };
 
@@ -68,11 +71,13 @@ TEST_F(HttpServerTest, MetricsHaveTheExpositionType) {
                                      HasSubstr("ebbinghaus_up 1\n")));
 }
 
-TEST_F(HttpServerTest, ReadyFollowsTheServerWhileHealthyDoesNot) {
+TEST_F(HttpServerTest, ReadyFollowsTheServerAndHealthyOnlyWhetherItIsStuck) {
   EXPECT_THAT(Get("/readyz"), AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("serving")));
   ready_ = false;
   EXPECT_THAT(Get("/readyz"), AllOf(StartsWith("HTTP/1.1 503"), HasSubstr("draining")));
   EXPECT_THAT(Get("/healthz"), StartsWith("HTTP/1.1 200"));
+  alive_ = false;
+  EXPECT_THAT(Get("/healthz"), AllOf(StartsWith("HTTP/1.1 503"), HasSubstr("stuck")));
 }
 
 TEST_F(HttpServerTest, TheIndexNamesTheModelAndLinksThePages) {

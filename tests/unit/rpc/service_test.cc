@@ -35,12 +35,16 @@ class ServiceTest : public testing::Test {
     options.log_requests = false;
     scheduler_ = std::make_unique<scheduler::Scheduler>(
         options, std::make_unique<support::FakeEngine>(script_), text_, &metrics_, &clock_);
-    service_ = MakeInferenceService(scheduler_.get(), text_,
-                                    {"1.2.3", base::GenerationMode::kSoftDelete, memory::Preset::kChat, 3}, &clock_,
-                                    authenticator_);
+    StartWithoutModel();
+    service_->Attach(scheduler_.get(), text_);
+  }
+  void StartWithoutModel(std::function<std::string()> state = nullptr) {
+    service_ = MakeInferenceService(
+        {"1.2.3", base::GenerationMode::kSoftDelete, memory::Preset::kChat, 3, std::move(state)}, &clock_,
+        authenticator_);
     GrpcServerOptions server_options;
     server_options.host = "";
-    auto server = GrpcServer::Start(server_options, service_.get());
+    auto server = GrpcServer::Start(server_options, service_->grpc_service());
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     stub_ = v1::InferenceService::NewStub(server_->InProcessChannel());
@@ -96,7 +100,7 @@ class ServiceTest : public testing::Test {
   std::shared_ptr<text::TextModel> text_ = support::ByteTextModel();
   Authenticator authenticator_;
   std::unique_ptr<scheduler::Scheduler> scheduler_;
-  std::shared_ptr<grpc::Service> service_;
+  std::unique_ptr<InferenceService> service_;
   std::unique_ptr<GrpcServer> server_;
   std::unique_ptr<v1::InferenceService::Stub> stub_;
   std::map<std::string, std::string> trailers_;
@@ -201,6 +205,28 @@ TEST_F(ServiceWithTokensTest, ReplacedTokensCountAtOnce) {
   EXPECT_TRUE(Call(method, {"Bearer another-secret-0123456789"}).ok());
 }
 
+TEST_F(ServiceTest, BeforeTheModelIsThereEveryCallIsUnavailableButTheStatusIsTold) {
+  StartWithoutModel([] { return std::string("loading"); });
+  const auto expect_unavailable = [](const grpc::Status& status) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_THAT(status.error_message(), HasSubstr("loaded"));
+  };
+  expect_unavailable(Generate("text: 'abc'"));
+  v1::CompleteResponse complete;
+  v1::TokenizeResponse tokenize;
+  v1::DetokenizeResponse detokenize;
+  v1::GetModelResponse model;
+  v1::GetServerStatusResponse status;
+  grpc::ClientContext contexts[5];
+  expect_unavailable(stub_->Complete(&contexts[0], Parse("text: 'abc'"), &complete));
+  expect_unavailable(stub_->Tokenize(&contexts[1], {}, &tokenize));
+  expect_unavailable(stub_->Detokenize(&contexts[2], {}, &detokenize));
+  expect_unavailable(stub_->GetModel(&contexts[3], {}, &model));
+  EXPECT_TRUE(stub_->GetServerStatus(&contexts[4], {}, &status).ok());
+  EXPECT_EQ(status.state(), "loading");
+  EXPECT_EQ(status.version(), "1.2.3");
+}
+
 TEST_F(ServiceTest, AStreamAndACompleteAnswerSayTheSame) {
   Start();
   std::vector<v1::GenerateResponse> events;
@@ -262,7 +288,7 @@ TEST_F(ServiceTest, AFullQueueSaysWhenToComeBack) {
 
 TEST_F(ServiceTest, ADrainingServerIsUnavailableButStillAnswersQuestions) {
   Start();
-  scheduler_->Drain();
+  scheduler_->Drain({});
   grpc::Status status = Generate("text: 'abc'");
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_THAT(status.error_details(), IsEmpty());
@@ -304,7 +330,7 @@ TEST_F(ServiceTest, ADeadlineOfTheCallEndsTheSequence) {
   grpc::Status status = stub_->Complete(&context, Parse("text: 'x' max_new_tokens: 900"), &complete);
   late = true;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  scheduler_->Drain();  // TearDown finds no sequence left
+  scheduler_->Drain({});  // TearDown finds no sequence left
 }
 
 TEST_F(ServiceTest, HugeAttentionTravelsInMessagesOfOneMebibyte) {

@@ -104,7 +104,7 @@ class LoopTest : public ::testing::Test {
   metrics::Metrics metrics_{&clock_};
   std::shared_ptr<support::EngineScript> script_ = std::make_shared<support::EngineScript>();
   std::shared_ptr<const text::TextModel> text_ = support::ByteTextModel();
-  LoopOptions options_{4, {16}, true, false};
+  LoopOptions options_{.max_batch = 4, .step = {.least_tokens = 16, .most_tokens = 16}};
   QueueLimits limits_{4, 8, 100'000};
   size_t mailbox_bytes_ = 1 << 20;
   std::vector<std::string> log_;
@@ -273,7 +273,7 @@ TEST_F(LoopTest, TokenWeightsComeLayerByLayerBeforeFinished) {
 
 TEST_F(LoopTest, UsageTellsQueuePrefillAndDecodeApart) {
   options_.max_batch = 1;
-  options_.plan.prompt_chunk_tokens = 4;
+  options_.step.least_tokens = options_.step.most_tokens = 4;
   const auto first = Submit(Ask("x", 3));  // 3 steps
   const auto second = Submit(Ask("0123456789", 5));
   RunUntilIdle();
@@ -361,11 +361,56 @@ TEST_F(LoopTest, AFullMailboxPausesOnlyItsOwnSequence) {
   EXPECT_EQ(stream.tokens.size(), 50u);
 }
 
+TEST_F(LoopTest, AReaderWhoDoesNotReadForTooLongIsHungUpOn) {
+  options_.slow_reader_timeout = seconds(2);
+  mailbox_bytes_ = 5 * sizeof(Event);
+  const auto slow = Submit(Ask("x", 50));
+  mailbox_bytes_ = 1 << 20;
+  const auto quick = Submit(Ask("y", 50));
+  int hung_up = 0;
+  slow->SetHangUp([&] { ++hung_up; });
+  quick->SetHangUp([] { ADD_FAILURE() << "the wrong one"; });
+  while (Step().stepped) {
+  }
+  const Loop::Progress asleep = Step();
+  ASSERT_TRUE(asleep.wake_at.has_value());
+  EXPECT_LE(*asleep.wake_at, clock_.Now() + seconds(2));
+  EXPECT_EQ(hung_up, 0);
+  clock_.Advance(*asleep.wake_at - clock_.Now());
+  EXPECT_TRUE(Step().idle);
+  EXPECT_EQ(hung_up, 1);
+  EXPECT_EQ(script_->sequences(), 0u);
+  const StreamReader stream = StreamReader().ReadAll(*slow);
+  EXPECT_EQ(stream.order, "X") << "what nobody read is gone";
+  EXPECT_EQ(stream.status->code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(std::string(stream.status->message()), HasSubstr("slow-reader-timeout"));
+  EXPECT_TRUE(Shows("ebbinghaus_stream_backpressure_total{action=\"cancelled\"} 1"));
+  EXPECT_THAT(log_.back(), HasSubstr("slow-reader-timeout"));
+  EXPECT_EQ(StreamReader().ReadAll(*quick).tokens.size(), 50u);
+}
+
+TEST_F(LoopTest, AReaderWhoReadsNowAndThenIsNotHungUpOn) {
+  options_.slow_reader_timeout = seconds(2);
+  mailbox_bytes_ = 3 * sizeof(Event);
+  const auto slow = Submit(Ask("x", 20));
+  StreamReader stream;
+  for (int i = 0; i < 100 && !stream.ended(); ++i) {
+    while (Step().stepped) {
+    }
+    clock_.Advance(seconds(1));
+    if (i % 2 == 0) continue;
+    if (auto event = slow->Pop()) stream.Take(*std::move(event));
+  }
+  EXPECT_EQ(stream.tokens.size(), 20u);
+  EXPECT_TRUE(stream.finished.has_value());
+}
+
 TEST_F(LoopTest, WhoFindsNoKvMemoryWaitsUntilAnotherLeaves) {
   script_->capacity_tokens = 100;
   const auto a = Submit(Ask("x", 60)), b = Submit(Ask("y", 60)), c = Submit(Ask("z", 10));
   Step();
-  EXPECT_EQ(script_->sequences(), 1u);
+  EXPECT_EQ(script_->sequences(), 2u) << "c needs less than b";
+  EXPECT_FALSE(StreamReader().ReadAll(*b).started.has_value());
   RunUntilIdle();
   for (const auto& mailbox : {a, b, c}) {
     EXPECT_EQ(StreamReader().ReadAll(*mailbox).finished->reason, FinishReason::kLength);
@@ -381,6 +426,58 @@ TEST_F(LoopTest, WhoCanNeverGetKvMemoryIsRefused) {
   EXPECT_EQ(refused.status->code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(StreamReader().ReadAll(*b).finished->reason, FinishReason::kLength);
   EXPECT_TRUE(Shows("ebbinghaus_requests_rejected_total{reason=\"kv_memory\"} 1"));
+}
+
+TEST_F(LoopTest, WhoWaitsForKvMemoryIsPassedByAtMostSixteenThatNeedLess) {
+  limits_ = {4, 60, 100'000};
+  script_->capacity_tokens = 100;
+  const auto runs = Submit(Ask("x", 40));
+  const auto large = Submit(Ask("y", 90));
+  std::vector<std::shared_ptr<Mailbox>> small;
+  for (int i = 0; i < 40; ++i) small.push_back(Submit(Ask("z", 10 + i % 3)));
+  int before_large = 0;
+  StreamReader stream;
+  std::vector<StreamReader> streams(small.size());
+  for (int i = 0; i < 2000 && !stream.started; ++i) {
+    Step();
+    stream.ReadAll(*large);
+  }
+  for (size_t i = 0; i < small.size(); ++i) before_large += streams[i].ReadAll(*small[i]).started.has_value();
+  EXPECT_TRUE(stream.started.has_value());
+  EXPECT_EQ(before_large, 16);
+  RunUntilIdle();
+  for (size_t i = 0; i < small.size(); ++i) EXPECT_TRUE(streams[i].ReadAll(*small[i]).finished.has_value());
+  EXPECT_TRUE(stream.ReadAll(*large).finished.has_value());
+}
+
+TEST_F(LoopTest, ClientsTakeTurns) {
+  options_.max_batch = 1;
+  const auto ask = [](const std::string& peer) {
+    GenerationRequest request = Ask("x", 3);
+    request.peer = peer;
+    return request;
+  };
+  std::vector<std::shared_ptr<Mailbox>> mine;
+  for (int i = 0; i < 5; ++i) mine.push_back(Submit(ask("ipv4:1.2.3.4:5")));
+  Step();
+  const auto other = Submit(ask("ipv4:1.2.3.4:6"));
+  StreamReader first, second, others;
+  while (!first.ReadAll(*mine[0]).ended()) Step();
+  Step();
+  EXPECT_TRUE(others.ReadAll(*other).started.has_value());
+  EXPECT_FALSE(second.ReadAll(*mine[1]).started.has_value());
+}
+
+TEST_F(LoopTest, WhileATurnRunsItCanBeSeenHowLong) {
+  base::Duration seen{};
+  script_->on_step = [&](const std::vector<base::StepItem>&) {
+    clock_.Advance(seconds(7));
+    seen = loop_->busy();
+  };
+  Submit(Ask("x", 1));
+  Step();
+  EXPECT_EQ(seen, seconds(7));
+  EXPECT_EQ(loop_->busy(), base::Duration::zero());
 }
 
 TEST_F(LoopTest, CancellingWhoWaitsForKvMemoryLetsTheNextOneStart) {
@@ -499,8 +596,8 @@ TEST_F(LoopTest, AnEngineThatThrowsLosesTheSequencesOfThatStepAndServesOn) {
     throw std::runtime_error("out of everything");
   };
   const auto a = Submit(Ask("x", 6));
+  Step();
   const auto b = Submit(Ask(std::string(50, 'y'), 6));
-  Step();  // both want to read; only the first has its turn
   EXPECT_EQ(StreamReader().ReadAll(*a).status->code(), absl::StatusCode::kInternal);
   RunUntilIdle();
   EXPECT_EQ(StreamReader().ReadAll(*b).tokens.size(), 6u);
@@ -637,8 +734,8 @@ TEST_F(LoopTest, GaugesFollowWhatRuns) {
   EXPECT_TRUE(Shows("ebbinghaus_requests_running{mode=\"sparse_attention\"} 1"));
   EXPECT_TRUE(Shows("ebbinghaus_live_tokens{mode=\"sparse_attention\"} 12"));
   EXPECT_TRUE(Shows("ebbinghaus_kv_used_bytes{mode=\"sparse_attention\"} 1200"));
-  EXPECT_TRUE(Shows("ebbinghaus_live_tokens{mode=\"baseline\"} 2"));
-  EXPECT_EQ(loop_->kv_used_bytes(), 1400u);
+  EXPECT_TRUE(Shows("ebbinghaus_live_tokens{mode=\"baseline\"} 3"));
+  EXPECT_EQ(loop_->kv_used_bytes(), 1500u);
   RunUntilIdle();
   EXPECT_TRUE(Shows("ebbinghaus_live_tokens{mode=\"sparse_attention\"} 0"));
   EXPECT_TRUE(Shows("ebbinghaus_tokens_total{kind=\"prompt\",mode=\"sparse_attention\"} 10"));

@@ -155,6 +155,22 @@ TEST(Mailbox, AfterCancelOnlyTheEndingStatusIsKept) {
   EXPECT_EQ(std::get<absl::Status>(*event).code(), absl::StatusCode::kCancelled);
 }
 
+TEST(Mailbox, AbandonDropsWhatWaitsAndHangsUpOnce) {
+  Mailbox mailbox(1000);
+  int hung_up = 0;
+  mailbox.SetHangUp([&] {
+    ++hung_up;
+    EXPECT_TRUE(mailbox.cancelled()) << "called outside the lock";
+  });
+  mailbox.Push(Token(1));
+  mailbox.Abandon();
+  mailbox.Abandon();
+  EXPECT_EQ(hung_up, 1);
+  EXPECT_FALSE(mailbox.Pop().has_value());
+  mailbox.Push(absl::CancelledError("slow"));
+  EXPECT_TRUE(mailbox.Pop().has_value());
+}
+
 TEST(Mailbox, ACancelledStreamEndsWithAStatusAlsoIfItHadFinished) {
   Mailbox before(1000), after(1000);
   before.Push(Token(1));

@@ -153,7 +153,7 @@ TEST_F(SchedulerTest, ARefusedRequestHasAnIdInTheLog) {
   Start();
   EXPECT_FALSE(Submit(Ask("", 5)).ok());
   EXPECT_FALSE(Submit(Ask("", 5, "mine")).ok());
-  scheduler_->Drain();
+  scheduler_->Drain(base::Duration::zero());
   EXPECT_FALSE(Submit(Ask("x", 5)).ok());
   ASSERT_EQ(log.size(), 3u);
   EXPECT_THAT(log[0], HasSubstr("id=req-"));
@@ -230,7 +230,9 @@ TEST_F(SchedulerTest, ADeadlineWakesTheThreadEvenIfNobodyReads) {
   request.deadline = clock_.Now() + milliseconds(20);
   const auto mailbox = MustSubmit(request);
   // Not reading a single event: only the deadline can end this.
-  while (scheduler_->status().running > 0 || scheduler_->status().queued > 0) std::this_thread::yield();
+  for (Status now = scheduler_->status(); now.running + now.queued > 0; now = scheduler_->status()) {
+    std::this_thread::yield();
+  }
   StreamReader stream;
   ReadToTheEnd(*mailbox, stream);
   EXPECT_EQ(stream.status->code(), absl::StatusCode::kDeadlineExceeded);
@@ -239,11 +241,10 @@ TEST_F(SchedulerTest, ADeadlineWakesTheThreadEvenIfNobodyReads) {
 TEST_F(SchedulerTest, DrainingRefusesNewRequestsFinishesOldOnesAndThenHasStopped) {
   script_->on_step = [&](const auto&) { gate_.Pass(); };
   options_.max_batch = 1;
-  options_.drain_timeout = seconds(600);
   Start();
   const auto a = MustSubmit(Ask("x", 5)), b = MustSubmit(Ask("y", 5));
   gate_.WaitForSomebody();
-  std::thread drain([&] { scheduler_->Drain(); });
+  std::thread drain([&] { scheduler_->Drain(seconds(600)); });
   while (scheduler_->status().state != Status::State::kDraining) std::this_thread::yield();
   EXPECT_EQ(Submit(Ask("z", 5)).status().code(), absl::StatusCode::kUnavailable);
   gate_.Open();
@@ -254,7 +255,7 @@ TEST_F(SchedulerTest, DrainingRefusesNewRequestsFinishesOldOnesAndThenHasStopped
     ReadToTheEnd(*mailbox, stream);
     EXPECT_EQ(stream.finished->reason, FinishReason::kLength);
   }
-  scheduler_->Drain();  // again: nothing to do
+  scheduler_->Drain(base::Duration::zero());  // again: nothing to do
 }
 
 TEST_F(SchedulerTest, DestructionEndsEveryStreamAndMailboxesOutliveIt) {
@@ -277,12 +278,26 @@ TEST_F(SchedulerTest, DestructionEndsEveryStreamAndMailboxesOutliveIt) {
   }
 }
 
-TEST_F(SchedulerTest, DestructionCutsALongDrainShort) {
+TEST_F(SchedulerTest, ASecondDrainCutsALongOneShort) {
   options_.mailbox_bytes = 3 * sizeof(Event);
-  options_.drain_timeout = std::chrono::hours(1);
   Start();
   const auto mailbox = MustSubmit(Ask("x", 900));  // pauses: nobody reads
-  std::thread drain([&] { scheduler_->Drain(); });
+  std::thread drain([&] { scheduler_->Drain(std::chrono::hours(1)); });
+  while (scheduler_->status().state != Status::State::kDraining) std::this_thread::yield();
+  while (!mailbox->full()) std::this_thread::yield();
+  scheduler_->BeginDrain(base::Duration::zero());
+  drain.join();
+  EXPECT_EQ(scheduler_->status().state, Status::State::kStopped);
+  StreamReader stream;
+  ReadToTheEnd(*mailbox, stream);
+  EXPECT_EQ(stream.finished->reason, FinishReason::kDraining);
+}
+
+TEST_F(SchedulerTest, DestructionCutsALongDrainShort) {
+  options_.mailbox_bytes = 3 * sizeof(Event);
+  Start();
+  const auto mailbox = MustSubmit(Ask("x", 900));  // pauses: nobody reads
+  std::thread drain([&] { scheduler_->Drain(std::chrono::hours(1)); });
   while (scheduler_->status().state != Status::State::kDraining) std::this_thread::yield();
   mailbox->Cancel();
   drain.join();

@@ -14,28 +14,82 @@ using ::testing::HasSubstr;
 class WaitingQueueTest : public ::testing::Test {
  protected:
   std::optional<Refusal> Push(const std::string& id, size_t tokens = 1,
-                              std::optional<base::TimePoint> deadline = std::nullopt) {
+                              std::optional<base::TimePoint> deadline = std::nullopt, const std::string& client = "") {
     auto spec = std::make_shared<base::SequenceSpec>();
     spec->prompt.resize(tokens);
     auto request = std::make_unique<QueuedRequest>();
     request->request.request_id = id;
     request->request.spec = spec;
     request->request.deadline = deadline;
-    return queue_.Push(std::move(request));
+    request->request.client = client;
+    return queue_->Push(std::move(request));
+  }
+  std::unique_ptr<QueuedRequest> TakeNext() { return queue_->Take(queue_->Next()); }
+  // Takes everything, and tells in which order.
+  std::string TakeAll() {
+    std::string order;
+    while (queue_->Next() != nullptr) order += TakeNext()->request.request_id + " ";
+    return order;
   }
 
   support::FakeClock clock_;
   metrics::Metrics metrics_{&clock_};
-  WaitingQueue queue_{{2, 3, 100}, &metrics_};
+  std::optional<WaitingQueue> queue_{std::in_place, QueueLimits{2, 3, 100}, &metrics_};
 };
 
 TEST_F(WaitingQueueTest, ServesFirstComeFirst) {
   for (const char* id : {"a", "b", "c"}) EXPECT_FALSE(Push(id).has_value());
-  EXPECT_EQ(queue_.Front()->request.request_id, "a");
-  EXPECT_EQ(queue_.TakeFront()->request.request_id, "a");
-  EXPECT_EQ(queue_.TakeFront()->request.request_id, "b");
-  EXPECT_EQ(queue_.TakeFront()->request.request_id, "c");
-  EXPECT_EQ(queue_.Front(), nullptr);
+  EXPECT_EQ(queue_->Next()->request.request_id, "a");
+  EXPECT_EQ(TakeNext()->request.request_id, "a");
+  EXPECT_EQ(TakeNext()->request.request_id, "b");
+  EXPECT_EQ(TakeNext()->request.request_id, "c");
+  EXPECT_EQ(queue_->Next(), nullptr);
+}
+
+class TurnsTest : public WaitingQueueTest {
+ protected:
+  TurnsTest() { queue_.emplace(QueueLimits{2, 20, 100}, &metrics_); }
+};
+
+TEST_F(TurnsTest, AClientWhoComesLaterIsNextAfterOneWhoHasManyWaiting) {
+  for (const char* id : {"a1", "a2", "a3", "a4"}) Push(id, 1, std::nullopt, "a");
+  EXPECT_EQ(TakeNext()->request.request_id, "a1");
+  Push("b1", 1, std::nullopt, "b");
+  Push("b2", 1, std::nullopt, "b");
+  EXPECT_EQ(TakeAll(), "b1 a2 b2 a3 a4 ");
+}
+
+TEST_F(TurnsTest, WhoAsksAgainAtOnceDoesNotJumpAQueueThatWaits) {
+  for (const char* id : {"a1", "a2", "a3"}) Push(id, 1, std::nullopt, "a");
+  Push("b1", 1, std::nullopt, "b");
+  EXPECT_EQ(TakeNext()->request.request_id, "a1");
+  EXPECT_EQ(TakeNext()->request.request_id, "b1");
+  Push("b2", 1, std::nullopt, "b");
+  EXPECT_EQ(TakeNext()->request.request_id, "a2");
+  Push("c1", 1, std::nullopt, "c");
+  EXPECT_EQ(TakeAll(), "c1 b2 a3 ");
+}
+
+TEST_F(TurnsTest, WhoIsSkippedKeepsItsTurn) {
+  Push("a1", 1, std::nullopt, "a");
+  Push("a2", 1, std::nullopt, "a");
+  Push("b1", 1, std::nullopt, "b");
+  QueuedRequest* const blocked[] = {queue_->Next()};
+  EXPECT_EQ(queue_->Next(blocked)->request.request_id, "a2");
+  EXPECT_EQ(queue_->Take(queue_->Next(blocked))->request.request_id, "a2");
+  EXPECT_EQ(queue_->Next(blocked)->request.request_id, "b1");
+  EXPECT_EQ(TakeAll(), "b1 a1 ");
+}
+
+TEST_F(TurnsTest, ManyClientsThatComeAndGoAreForgotten) {
+  Push("waits", 1, std::nullopt, "patient");
+  QueuedRequest* const patient[] = {queue_->Next()};
+  for (int i = 0; i < 20'000; ++i) {
+    ASSERT_FALSE(Push("r", 1, std::nullopt, std::to_string(i)).has_value());
+    ASSERT_EQ(queue_->Take(queue_->Next(patient))->request.request_id, "r");
+    queue_->Release("r");
+  }
+  EXPECT_LE(queue_->remembered_clients(), 4096u);
 }
 
 TEST_F(WaitingQueueTest, HoldsABatchAndAQueueWhoeverOfThemRuns) {
@@ -46,11 +100,11 @@ TEST_F(WaitingQueueTest, HoldsABatchAndAQueueWhoeverOfThemRuns) {
   EXPECT_EQ(refusal->status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("max-queue 3"));
   EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("retry"));
-  EXPECT_TRUE(queue_.CheckOpen().has_value());
-  queue_.TakeFront();
+  EXPECT_TRUE(queue_->CheckOpen().has_value());
+  TakeNext();
   EXPECT_TRUE(Push("f").has_value()) << "it runs, it has not left";
-  queue_.Release("a");
-  EXPECT_FALSE(queue_.CheckOpen().has_value());
+  queue_->Release("a");
+  EXPECT_FALSE(queue_->CheckOpen().has_value());
   EXPECT_FALSE(Push("f").has_value());
 }
 
@@ -60,50 +114,50 @@ TEST_F(WaitingQueueTest, BoundsTheTokensThatWaitButNeverShutsOutASingleRequest) 
   ASSERT_TRUE(refusal.has_value());
   EXPECT_EQ(refusal->reason, Rejection::kQueueTokens);
   EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("max-queue-tokens 100"));
-  queue_.TakeFront();
+  TakeNext();
   EXPECT_FALSE(Push("b", 60).has_value());
   EXPECT_FALSE(Push("c", 40).has_value());
   EXPECT_TRUE(Push("d", 1).has_value());
-  EXPECT_EQ(queue_.waiting().prompt_tokens, 100u);
-  EXPECT_EQ(queue_.waiting().requests, 2u);
+  EXPECT_EQ(queue_->waiting().prompt_tokens, 100u);
+  EXPECT_EQ(queue_->waiting().requests, 2u);
 }
 
 TEST_F(WaitingQueueTest, AnIdIsTakenUntilItsRequestIsReleased) {
   EXPECT_FALSE(Push("a").has_value());
   EXPECT_EQ(Push("a")->status.code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(Push("a")->reason, Rejection::kDuplicateId);
-  queue_.TakeFront();
+  TakeNext();
   EXPECT_EQ(Push("a")->status.code(), absl::StatusCode::kAlreadyExists);
-  queue_.Release("a");
+  queue_->Release("a");
   EXPECT_FALSE(Push("a").has_value());
 }
 
 TEST_F(WaitingQueueTest, RefusesEverythingOnceClosedButKeepsWhatWaits) {
   EXPECT_FALSE(Push("a").has_value());
-  queue_.Close();
-  EXPECT_EQ(queue_.CheckOpen()->status.code(), absl::StatusCode::kUnavailable);
+  queue_->Close();
+  EXPECT_EQ(queue_->CheckOpen()->status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(Push("b")->reason, Rejection::kDraining);
-  EXPECT_EQ(queue_.TakeFront()->request.request_id, "a");
+  EXPECT_EQ(TakeNext()->request.request_id, "a");
 }
 
 TEST_F(WaitingQueueTest, LetsTheChosenLeaveAndKeepsTheOrderOfTheOthers) {
   for (const char* id : {"a", "b", "c", "d"}) EXPECT_FALSE(Push(id, 10).has_value());
-  const auto taken = queue_.TakeIf([](const QueuedRequest& r) { return r.request.request_id >= "c"; });
+  const auto taken = queue_->TakeIf([](const QueuedRequest& r) { return r.request.request_id >= "c"; });
   ASSERT_EQ(taken.size(), 2u);
   EXPECT_EQ(taken[0]->request.request_id, "c");
-  EXPECT_EQ(queue_.waiting().prompt_tokens, 20u);
-  EXPECT_EQ(queue_.TakeFront()->request.request_id, "a");
-  EXPECT_EQ(queue_.TakeFront()->request.request_id, "b");
+  EXPECT_EQ(queue_->waiting().prompt_tokens, 20u);
+  EXPECT_EQ(TakeNext()->request.request_id, "a");
+  EXPECT_EQ(TakeNext()->request.request_id, "b");
 }
 
 TEST_F(WaitingQueueTest, KnowsTheEarliestDeadline) {
-  EXPECT_EQ(queue_.EarliestDeadline(), std::nullopt);
+  EXPECT_EQ(queue_->EarliestDeadline(), std::nullopt);
   const base::TimePoint now = clock_.Now();
   Push("a");
-  EXPECT_EQ(queue_.EarliestDeadline(), std::nullopt);
+  EXPECT_EQ(queue_->EarliestDeadline(), std::nullopt);
   Push("b", 1, now + std::chrono::seconds(9));
   Push("c", 1, now + std::chrono::seconds(3));
-  EXPECT_EQ(queue_.EarliestDeadline(), now + std::chrono::seconds(3));
+  EXPECT_EQ(queue_->EarliestDeadline(), now + std::chrono::seconds(3));
 }
 
 TEST_F(WaitingQueueTest, ShowsWhatWaitsInTheGauges) {
@@ -111,9 +165,9 @@ TEST_F(WaitingQueueTest, ShowsWhatWaitsInTheGauges) {
   Push("b", 5);
   EXPECT_THAT(metrics_.Serialize(), HasSubstr("\nebbinghaus_queued_prompt_tokens 12\n"));
   EXPECT_THAT(metrics_.Serialize(), HasSubstr("\nebbinghaus_requests_queued 2\n"));
-  queue_.TakeFront();
+  TakeNext();
   EXPECT_THAT(metrics_.Serialize(), HasSubstr("\nebbinghaus_queued_prompt_tokens 5\n"));
-  queue_.TakeIf([](const QueuedRequest&) { return true; });
+  queue_->TakeIf([](const QueuedRequest&) { return true; });
   EXPECT_THAT(metrics_.Serialize(), HasSubstr("\nebbinghaus_requests_queued 0\n"));
 }
 
