@@ -3,6 +3,7 @@
 #include "absl/status/statusor.h"
 #include "client/compare.h"
 #include "client/connection.h"
+#include "client/credentials.h"
 #include "client/generate.h"
 #include "client/inspect.h"
 #include "client/options.h"
@@ -15,10 +16,10 @@ bool TakesPrompt(Command command) {
   return command != Command::kInfo && command != Command::kHealth;
 }
 
-absl::Status RunCommand(const Options& options, const std::string& prompt, Console& console,
-                        Cancellation& cancellation) {
+absl::Status RunCommand(const Options& options, const Credentials& credentials,
+                        const std::string& prompt, Console& console, Cancellation& cancellation) {
   absl::StatusOr<Connection> connection =
-      Connection::Open(options.target, options.timeout, cancellation);
+      Connection::Open(options.target, credentials, options.timeout, cancellation);
   if (!connection.ok()) return connection.status();
   switch (options.command) {
     case Command::kGenerate:
@@ -53,10 +54,12 @@ int Run(const std::vector<std::string>& arguments, Console& console, Cancellatio
     console.out << "ebbinghaus " << EBBINGHAUS_VERSION << std::endl;
     return kExitOk;
   }
+  const absl::StatusOr<Credentials> credentials = ReadCredentials(line->options);
+  if (!credentials.ok()) return Fail(console, credentials.status().message(), kExitUsage);
   absl::StatusOr<std::string> prompt = std::string();
   if (TakesPrompt(line->options.command)) prompt = ReadPrompt(line->options, console);
   if (!prompt.ok()) return Fail(console, prompt.status().message(), kExitUsage);
-  const absl::Status status = RunCommand(line->options, *prompt, console, cancellation);
+  const absl::Status status = RunCommand(line->options, *credentials, *prompt, console, cancellation);
   if (status.ok()) return kExitOk;
   return Fail(console, Describe(status),
               cancellation.triggered() ? kExitInterrupted : kExitFailure);

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/wrappers.pb.h"
 #include "grpcpp/completion_queue.h"
@@ -20,21 +19,18 @@ std::chrono::system_clock::time_point Deadline(absl::Duration from_now) {
   return std::chrono::system_clock::now() + absl::ToChronoNanoseconds(from_now);
 }
 
-bool IsLocal(const std::string& target) {
-  for (absl::string_view local : {"127.", "localhost", "[::1]", "unix:"}) {
-    if (absl::StartsWith(target, local)) return true;
-  }
-  return false;
-}
-
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
+                                           const Credentials& credentials) {
   grpc::ChannelArguments arguments;
   // A server that is coming up is found soon after it listens.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // gRPC sends calls through http_proxy, even to this very machine.
   if (IsLocal(target)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  if (!credentials.server_name.empty()) {
+    arguments.SetString(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG, credentials.server_name);
+  }
+  return grpc::CreateCustomChannel(target, credentials.channel, arguments);
 }
 
 // gRPC's codes and abseil's are the same numbers.
@@ -59,29 +55,36 @@ std::string ServingStatusName(int number) {
 
 }  // namespace
 
-Connection::Connection(std::shared_ptr<grpc::Channel> channel,
+Connection::Connection(std::shared_ptr<grpc::Channel> channel, std::string token,
                        std::optional<absl::Duration> timeout, Cancellation& cancellation)
     : channel_(std::move(channel)),
       stub_(v1::InferenceService::NewStub(channel_)),
+      token_(std::move(token)),
       timeout_(timeout),
       cancellation_(&cancellation) {}
 
 absl::StatusOr<Connection> Connection::Open(const std::string& target,
+                                            const Credentials& credentials,
                                             std::optional<absl::Duration> timeout,
                                             Cancellation& cancellation) {
   const absl::Duration wait = std::min(kConnectWait, timeout.value_or(kConnectWait));
-  std::shared_ptr<grpc::Channel> channel = MakeChannel(target);
-  if (!channel->WaitForConnected(Deadline(wait))) {
-    return absl::UnavailableError(absl::StrCat("no gRPC server answers at ", target, " within ",
-                                               absl::FormatDuration(wait),
-                                               "; is ebbinghaus-server running there?"));
+  std::shared_ptr<grpc::Channel> channel = MakeChannel(target, credentials);
+  Connection connection(channel, credentials.token, timeout, cancellation);
+  if (channel->WaitForConnected(Deadline(wait))) return connection;
+  std::string message = absl::StrCat("no gRPC server answers at ", target, " within ",
+                                     absl::FormatDuration(wait),
+                                     "; is ebbinghaus-server running there?");
+  // Only the error of a call says why there is no connection, such as a certificate that is not trusted.
+  if (channel->GetState(false) == GRPC_CHANNEL_TRANSIENT_FAILURE) {
+    absl::StrAppend(&message, " (", connection.Health().status().message(), ")");
   }
-  return Connection(std::move(channel), timeout, cancellation);
+  return absl::UnavailableError(message);
 }
 
 absl::Status Connection::Call(const std::function<grpc::Status(grpc::ClientContext&)>& call) {
   grpc::ClientContext context;
   if (timeout_) context.set_deadline(Deadline(*timeout_));
+  if (!token_.empty()) context.AddMetadata("authorization", absl::StrCat("Bearer ", token_));
   Cancellation::Scope watched(*cancellation_, context);
   return FromGrpc(call(context));
 }

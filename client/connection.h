@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/cancellation.h"
+#include "client/credentials.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
@@ -24,23 +25,25 @@ class Connection {
   // Waits until `target` answers, at most kConnectWait and at most `timeout`, which also becomes
   // the deadline of every call. `cancellation` must outlive the connection. Errors: Unavailable.
   static absl::StatusOr<Connection> Open(const std::string& target,
+                                         const Credentials& credentials,
                                          std::optional<absl::Duration> timeout,
                                          Cancellation& cancellation);
 
   v1::InferenceService::Stub& inference() { return *stub_; }
 
-  // Runs one call with the deadline set and the cancellation watching it.
+  // Runs one call with deadline and token set and the cancellation watching it.
   absl::Status Call(const std::function<grpc::Status(grpc::ClientContext&)>& call);
 
   // The serving status that grpc.health.v1 reports for the whole server: SERVING, NOT_SERVING, ...
   absl::StatusOr<std::string> Health();
 
  private:
-  Connection(std::shared_ptr<grpc::Channel> channel, std::optional<absl::Duration> timeout,
-             Cancellation& cancellation);
+  Connection(std::shared_ptr<grpc::Channel> channel, std::string token,
+             std::optional<absl::Duration> timeout, Cancellation& cancellation);
 
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::InferenceService::Stub> stub_;
+  std::string token_;  // empty: none
   std::optional<absl::Duration> timeout_;
   Cancellation* cancellation_;
 };

@@ -145,6 +145,20 @@ std::vector<Flag> MakeFlags() {
       {"target", "HOST:PORT", kEverywhere, "the server; default 127.0.0.1:50051", SetTarget},
       {"timeout", "TIME", kEverywhere,
        "longest time one call may take, such as 90s; default: no limit", SetTimeout},
+      {"tls-ca", "FILE", kEverywhere,
+       "use TLS; the authorities, in PEM form, that the server's certificate may come from",
+       Text(&O::tls_ca)},
+      {"tls-cert", "FILE", kEverywhere, "our own certificate, for a server that asks for one",
+       Text(&O::tls_cert)},
+      {"tls-key", "FILE", kEverywhere, "the private key of --tls-cert", Text(&O::tls_key)},
+      {"tls-server-name", "NAME", kEverywhere,
+       "the name in the server's certificate; default: the target's host",
+       Text(&O::tls_server_name)},
+      {"token-file", "FILE", kEverywhere, "a line `SECRET` or `NAME SECRET`: our token",
+       Text(&O::token_file)},
+      {"allow-insecure-auth", "", kEverywhere,
+       "send the token without TLS to other machines too, where it can be overheard",
+       Switch(&O::allow_insecure_auth)},
       {"prompt", "TEXT", kPrompted, "the prompt; without it and --prompt-file: standard input",
        Text(&O::prompt)},
       {"prompt-file", "FILE", kPrompted, "the prompt from a file; - is standard input",
@@ -248,6 +262,11 @@ absl::Status CheckTogether(const Options& o) {
     return UsageError(o.command, "give --prompt or --prompt-file, not both");
   if (o.raw && o.system)
     return UsageError(o.command, "--system needs the chat template, --raw leaves it out");
+  if (o.tls_cert.has_value() != o.tls_key.has_value())
+    return UsageError(o.command, "--tls-cert and --tls-key: one is given without the other");
+  if ((o.tls_cert || o.tls_server_name) && !o.tls_ca)
+    return UsageError(o.command, absl::StrCat(o.tls_cert ? "--tls-cert" : "--tls-server-name",
+                                              ": needs --tls-ca, which says to use TLS"));
   return absl::OkStatus();
 }
 

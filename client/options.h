@@ -21,6 +21,12 @@ struct Options {
   std::string target = "127.0.0.1:50051";
   std::optional<absl::Duration> timeout;  // of each RPC, positive
 
+  std::optional<std::string> tls_ca;                 // unset: plaintext, and the next three are too
+  std::optional<std::string> tls_cert, tls_key;      // both or none
+  std::optional<std::string> tls_server_name;
+  std::optional<std::string> token_file;
+  bool allow_insecure_auth = false;
+
   std::optional<std::string> prompt;       // at most one of these two; neither: standard input
   std::optional<std::string> prompt_file;  // "-" is standard input
   bool raw = false;                        // the prompt as it is, without a chat template

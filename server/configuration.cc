@@ -51,12 +51,30 @@ class Reader {
     if (parsed_.action == Action::kServe && parsed_.values.model.empty()) {
       problems_.push_back("--model: required: a Hugging Face folder or a .gguf file");
     }
+    CheckTogether();
     if (parsed_.action == Action::kHelp || parsed_.action == Action::kVersion) return std::move(parsed_);
     if (!problems_.empty()) return absl::InvalidArgumentError(absl::StrJoin(problems_, "\n"));
     return std::move(parsed_);
   }
 
  private:
+  // The rules over several options.
+  void CheckTogether() {
+    const Configuration& c = parsed_.values;
+    if (c.tls_cert.empty() != c.tls_key.empty()) {
+      problems_.push_back("--tls-cert and --tls-key: one is given without the other");
+    }
+    if (!c.tls_client_ca.empty() && c.tls_cert.empty()) {
+      problems_.push_back("--tls-client-ca: needs --tls-cert and --tls-key");
+    }
+    if (!c.auth_token_file.empty() && c.tls_cert.empty() && !c.allow_insecure_auth && !IsLoopback(c.listen)) {
+      problems_.push_back(absl::StrCat("--auth-token-file: tokens would cross the network in the clear to --listen ",
+                                       ToString(c.listen),
+                                       "; give --tls-cert and --tls-key, or listen on 127.0.0.1, or say "
+                                       "--allow-insecure-auth if the network is to be trusted"));
+    }
+  }
+
   std::vector<std::pair<std::string, std::string>> ReadArguments() {
     std::vector<std::pair<std::string, std::string>> flags;
     const std::vector<std::string>& arguments = input_.arguments;
@@ -156,7 +174,7 @@ class Reader {
       problems_.push_back(absl::StrCat(where, ": unknown key '", name, "'"));
     } else if (!seen.insert(name).second) {
       problems_.push_back(absl::StrCat(where, ": key '", name, "' is there twice"));
-    } else if (!(name == "model" && value.empty())) {  // --print-config writes an empty model so
+    } else {
       Apply(name, value, "file", where);
     }
   }
@@ -205,7 +223,10 @@ std::string HelpText() {
 std::string PrintConfiguration(const ParsedConfiguration& parsed) {
   std::string text;
   for (const Option& option : Options()) {
-    absl::StrAppend(&text, option.name, " = ", option.get(parsed.values), "  # ", parsed.sources.at(option.name), "\n");
+    const std::string value = option.get(parsed.values);
+    // A path that is not set has no value that could be read back.
+    absl::StrAppend(&text, value.empty() ? "# " : "", option.name, " = ", value, "  # ", parsed.sources.at(option.name),
+                    "\n");
   }
   return text;
 }

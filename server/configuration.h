@@ -23,6 +23,8 @@ struct HostPort {
   uint16_t port = 0;
 };
 std::string ToString(const HostPort& address);
+// Whether nobody but this machine can reach the address: localhost, 127.0.0.0/8, ::1.
+bool IsLoopback(const HostPort& address);
 
 enum class LogFormat { kText, kJson };
 
@@ -54,6 +56,9 @@ struct Configuration {
   LogFormat log_format = LogFormat::kText;
   std::string log_level = "info";  // debug, info, warning, error
   bool log_prompts = false;
+  std::string tls_cert, tls_key, tls_client_ca;  // PEM files; cert and key: both or none; client_ca only with them
+  std::string auth_token_file;                   // empty: no tokens are asked for
+  bool allow_insecure_auth = false;              // tokens over plaintext, from elsewhere than this machine
 };
 
 // What the command line asks for besides serving.

@@ -103,6 +103,16 @@ Option ModelOption() {
           [](const Configuration& c) { return c.model; }};
 }
 
+Option FileOption(std::string name, std::string help, std::string Configuration::*field) {
+  auto set = [field](Configuration& c, absl::string_view text) {
+    // As a value that got lost on the way would leave a door open, an empty one is no way to say "none".
+    if (text.empty()) return Expected("a file", text);
+    c.*field = std::string(text);
+    return absl::OkStatus();
+  };
+  return {std::move(name), "FILE", std::move(help), set, [field](const Configuration& c) { return c.*field; }};
+}
+
 Option DeviceOption() {
   auto set = [](Configuration& c, absl::string_view text) {
     uint32_t index = 0;
@@ -215,6 +225,17 @@ std::vector<Option> MakeOptions() {
       ChoiceOption("log-level", "least severe level that is logged", {"debug", "info", "warning", "error"},
                    &C::log_level),
       BoolOption("log-prompts", "log prompts and answers too (they may be private)", &C::log_prompts, true),
+      FileOption("tls-cert", "PEM certificate chain of the gRPC listener, with --tls-key; read again when it changes",
+                 &C::tls_cert),
+      FileOption("tls-key", "PEM private key of --tls-cert, without a passphrase", &C::tls_key),
+      FileOption("tls-client-ca", "PEM certificates of the authorities whose clients are let in; others are refused",
+                 &C::tls_client_ca),
+      FileOption("auth-token-file",
+                 "lines of `NAME SECRET`; calls then need metadata `authorization: Bearer SECRET`; read again when it "
+                 "changes",
+                 &C::auth_token_file),
+      BoolOption("allow-insecure-auth", "take tokens without TLS from other machines too, where they can be overheard",
+                 &C::allow_insecure_auth, true),
   };
 }
 

@@ -1,4 +1,7 @@
 // How single values are written: durations, sizes, addresses.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -26,6 +29,17 @@ bool ParsePlainNumber(absl::string_view text, double* value) {
 }  // namespace
 
 std::string ToString(const HostPort& address) { return absl::StrCat(address.host, ":", address.port); }
+
+bool IsLoopback(const HostPort& address) {
+  std::string host = absl::AsciiStrToLower(address.host);
+  if (host == "localhost") return true;
+  in_addr v4 = {};
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  if (host.size() < 2 || host.front() != '[' || host.back() != ']') return false;
+  in6_addr v6 = {};
+  host = host.substr(1, host.size() - 2);
+  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
 
 absl::StatusOr<base::Duration> ParseDuration(absl::string_view text) {
   constexpr std::pair<absl::string_view, double> kUnits[] = {{"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}};

@@ -19,6 +19,8 @@
 #include "server/metrics/metrics.h"
 #include "server/model/checkpoint.h"
 #include "server/model/text_loader.h"
+#include "server/rpc/authenticator.h"
+#include "server/rpc/credentials.h"
 #include "server/rpc/grpc_server.h"
 #include "server/rpc/http_server.h"
 #include "server/rpc/service.h"
@@ -131,10 +133,11 @@ scheduler::Options SchedulerOptions(const Configuration& c) {
   return options;
 }
 
-rpc::GrpcServerOptions GrpcOptions(const Configuration& c) {
+rpc::GrpcServerOptions GrpcOptions(const Configuration& c, const rpc::Credentials& credentials) {
   rpc::GrpcServerOptions options;
   options.host = c.listen.host;
   options.port = c.listen.port;
+  options.tls = credentials.tls();
   options.reflection = c.reflection;
   options.max_streams_per_connection = c.max_batch + c.max_queue + 64;
   return options;
@@ -187,6 +190,9 @@ void LogStuck(bool stuck, base::Duration timeout) {
 int Serve(const Configuration& c, ShutdownSignal& signal) {
   const base::SteadyClock clock;
   const uint32_t threads = c.threads > 0 ? c.threads : UsableCpus();
+  auto credentials = rpc::Credentials::Load({{c.tls_cert, c.tls_key, c.tls_client_ca}, c.auth_token_file});
+  if (!credentials.ok()) return Fail(credentials.status());
+
   metrics::Metrics metrics(&clock);
   metrics.SetBuildInfo(rpc::Version());
   ServingState state;
@@ -195,13 +201,14 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
 
   // Both listen before the model is loaded, so that whoever looks sees that it is.
   auto service = rpc::MakeInferenceService(
-      {rpc::Version(), c.default_mode, c.default_preset, threads, [&state] { return state.name(); }}, &clock);
+      {rpc::Version(), c.default_mode, c.default_preset, threads, [&state] { return state.name(); }}, &clock,
+      rpc::Authenticator((*credentials)->tokens(), &metrics));
   auto http = rpc::HttpServer::Start(
       c.http_listen.host, c.http_listen.port,
       {[&metrics] { return metrics.Serialize(); }, [&state] { return state.alive(); }, [&state] { return state.serving(); },
        [&state] { return state.name(); }, [&model_name] { return std::string(model_name.load()); }, rpc::Version()});
   if (!http.ok()) return Fail(http.status());
-  auto grpc = rpc::GrpcServer::Start(GrpcOptions(c), service->grpc_service());
+  auto grpc = rpc::GrpcServer::Start(GrpcOptions(c, **credentials), service->grpc_service());
   if (!grpc.ok()) return Fail(grpc.status());
 
   // Not above debug: when loading fails, the one line that says why stands alone.

@@ -108,6 +108,7 @@ std::string_view Name(Rejection reason) {
     case Rejection::kQueueTokens: return "queue_tokens";
     case Rejection::kKvMemory: return "kv_memory";
     case Rejection::kDraining: return "draining";
+    case Rejection::kUnauthenticated: return "unauthenticated";
   }
   return "unknown";
 }

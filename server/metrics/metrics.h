@@ -22,10 +22,12 @@ enum class Rejection {
   kQueueTokens,
   kKvMemory,
   kDraining,
+  kUnauthenticated,
 };
 inline constexpr Rejection kAllRejections[] = {Rejection::kInvalidArgument, Rejection::kDuplicateId,
                                                Rejection::kQueueFull,       Rejection::kQueueTokens,
-                                               Rejection::kKvMemory,        Rejection::kDraining};
+                                               Rejection::kKvMemory,        Rejection::kDraining,
+                                               Rejection::kUnauthenticated};
 std::string_view Name(Rejection reason);  // the label: "queue_full" ...
 
 // What is done about a reader slower than its stream.

@@ -14,6 +14,7 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/impl/server_builder_option.h"
 #include "grpcpp/impl/server_builder_plugin.h"
+#include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "server/scheduler/log.h"
@@ -65,6 +66,8 @@ void SetConnectionOptions(const GrpcServerOptions& options, grpc::ServerBuilder&
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // The default of five minutes breaks connections (too_many_pings) of clients that ping at usual rates.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  // Who connects and says nothing holds a descriptor: not for the default of two minutes.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 20'000);
 }
 
 }  // namespace
@@ -77,19 +80,23 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   builder.SetOption(std::make_unique<ReflectionOption>(options.reflection));
   int port = 0;
   const std::string address = absl::StrCat(options.host, ":", options.port);
-  if (!options.host.empty()) builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  std::shared_ptr<grpc::ServerCredentials> credentials =
+      options.tls == nullptr ? grpc::InsecureServerCredentials() : MakeServerCredentials(options.tls);
+  if (!options.host.empty()) builder.AddListeningPort(address, credentials, &port);
   builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || (!options.host.empty() && port == 0)) {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", address, " (gRPC): in use, or not an address here"));
   }
-  std::unique_ptr<GrpcServer> started(new GrpcServer(std::move(server), static_cast<uint16_t>(port)));
+  std::unique_ptr<GrpcServer> started(
+      new GrpcServer(std::move(credentials), std::move(server), static_cast<uint16_t>(port)));
   started->SetServing(false);
   return started;
 }
 
-GrpcServer::GrpcServer(std::unique_ptr<grpc::Server> server, uint16_t port)
-    : server_(std::move(server)), port_(port) {}
+GrpcServer::GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Server> server,
+                       uint16_t port)
+    : credentials_(std::move(credentials)), server_(std::move(server)), port_(port) {}
 
 GrpcServer::~GrpcServer() { Shutdown(base::Duration::zero()); }
 

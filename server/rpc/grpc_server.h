@@ -7,10 +7,12 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/clock.h"
+#include "server/rpc/tls.h"
 
 namespace grpc {
 class Channel;
 class Server;
+class ServerCredentials;
 class Service;
 }  // namespace grpc
 
@@ -19,6 +21,7 @@ namespace ebbinghaus::rpc {
 struct GrpcServerOptions {
   std::string host = "127.0.0.1";  // IPv6 in brackets; empty: no listening port, in-process channels only
   uint16_t port = 0;               // 0 = any free port
+  std::shared_ptr<const TlsCertificates> tls;  // null: plaintext
   bool reflection = true;
   uint32_t max_streams_per_connection = 256;  // above batch and queue, so that admission is what refuses
   int max_receive_bytes = 16 << 20;
@@ -45,8 +48,9 @@ class GrpcServer {
   std::shared_ptr<grpc::Channel> InProcessChannel();
 
  private:
-  GrpcServer(std::unique_ptr<grpc::Server> server, uint16_t port);
+  GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Server> server, uint16_t port);
 
+  const std::shared_ptr<grpc::ServerCredentials> credentials_;  // before the server, which they must outlive
   std::unique_ptr<grpc::Server> server_;
   const uint16_t port_;
 };

@@ -47,8 +47,8 @@ struct Backend {
 
 class Service final : public InferenceService, private v1::InferenceService::CallbackService {
  public:
-  Service(ServerFacts facts, const base::Clock* clock)
-      : facts_(std::move(facts)), clock_(clock), start_(clock->Now()) {}
+  Service(ServerFacts facts, const base::Clock* clock, Authenticator authenticator)
+      : facts_(std::move(facts)), clock_(clock), authenticator_(authenticator), start_(clock->Now()) {}
 
   grpc::Service* grpc_service() override { return this; }
 
@@ -75,12 +75,16 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
     return CollectEvents(std::move(mailbox), response);
   }
 
-  grpc::ServerWriteReactor<v1::ScoreResponse>* Score(grpc::CallbackServerContext*, const v1::ScoreRequest*) override {
+  grpc::ServerWriteReactor<v1::ScoreResponse>* Score(grpc::CallbackServerContext* context, const v1::ScoreRequest*) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) {
+      return RejectStream<v1::ScoreResponse>(refused);
+    }
     return RejectStream<v1::ScoreResponse>({grpc::StatusCode::UNIMPLEMENTED, "Score is not served by this version"});
   }
 
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
     const Backend* backend = backend_;
     if (backend == nullptr) return Finish(context, StillLoading());
     base::Violations violations;
@@ -96,6 +100,7 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
 
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
     const Backend* backend = backend_;
     if (backend == nullptr) return Finish(context, StillLoading());
     base::Violations violations;
@@ -113,6 +118,7 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest*,
                                      v1::GetModelResponse* response) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
     const Backend* backend = backend_;
     if (backend == nullptr) return Finish(context, StillLoading());
     const base::ModelInfo& model = backend->scheduler->model();
@@ -135,6 +141,7 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
 
   grpc::ServerUnaryReactor* GetServerStatus(grpc::CallbackServerContext* context, const v1::GetServerStatusRequest*,
                                             v1::GetServerStatusResponse* response) override {
+    if (const grpc::Status refused = CheckCaller(*context); !refused.ok()) return Finish(context, refused);
     const Backend* backend = backend_;
     const scheduler::Status status = backend != nullptr ? backend->scheduler->status() : scheduler::Status();
     response->set_version(facts_.version);
@@ -166,10 +173,20 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
     return error;
   }
 
+  // For calls that do not ask who it is.
+  grpc::Status CheckCaller(const grpc::CallbackServerContext& context) const {
+    return ToGrpcStatus(authenticator_.Identify(context).status());
+  }
+
   // The mailbox of an admitted request, or null and the error. What conversion and admission find wrong is reported
   // together.
   std::shared_ptr<scheduler::Mailbox> Submit(const grpc::CallbackServerContext& context,
                                              const v1::GenerateRequest& proto, grpc::Status* error) {
+    absl::StatusOr<std::string> identity = authenticator_.Identify(context);
+    if (!identity.ok()) {
+      *error = ToGrpcStatus(identity.status());
+      return nullptr;
+    }
     const Backend* backend = backend_;
     if (backend == nullptr) {
       *error = StillLoading();
@@ -177,6 +194,7 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
     }
     base::Violations violations;
     scheduler::GenerationRequest request = FromProto(proto, violations);
+    request.identity = *std::move(identity);
     request.arrival = clock_->Now();
     request.deadline = Deadline(context, request.arrival);
     request.peer = context.peer();
@@ -204,13 +222,15 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
   std::atomic<const Backend*> backend_{nullptr};  // attached_, once it can be used
   const ServerFacts facts_;
   const base::Clock* const clock_;
+  const Authenticator authenticator_;
   const base::TimePoint start_;
 };
 
 }  // namespace
 
-std::unique_ptr<InferenceService> MakeInferenceService(ServerFacts facts, const base::Clock* clock) {
-  return std::make_unique<Service>(std::move(facts), clock);
+std::unique_ptr<InferenceService> MakeInferenceService(ServerFacts facts, const base::Clock* clock,
+                                                       Authenticator authenticator) {
+  return std::make_unique<Service>(std::move(facts), clock, authenticator);
 }
 
 }  // namespace ebbinghaus::rpc

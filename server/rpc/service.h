@@ -8,6 +8,7 @@
 #include "server/base/clock.h"
 #include "server/base/generation.h"
 #include "server/memory/parameters.h"
+#include "server/rpc/authenticator.h"
 #include "server/scheduler/scheduler.h"
 #include "server/text/text_model.h"
 
@@ -40,6 +41,7 @@ class InferenceService {
 };
 
 // `clock` must outlive the service.
-std::unique_ptr<InferenceService> MakeInferenceService(ServerFacts facts, const base::Clock* clock);
+std::unique_ptr<InferenceService> MakeInferenceService(ServerFacts facts, const base::Clock* clock,
+                                                       Authenticator authenticator = {});
 
 }  // namespace ebbinghaus::rpc

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace ebbinghaus::scheduler {
@@ -36,14 +35,9 @@ std::vector<TokenId> PromptReader::ReadChat(const ChatInput& chat, bool parse_sp
   if (!CheckMessages(chat, violations)) return {};
   auto prompt = text_->EncodeChat(chat, parse_special);
   if (!prompt.ok()) {
-    // The template words its refusal itself, and might quote a message.
-    const auto quoted = [&](const text::ChatMessage& m) {
-      return !m.content.empty() && absl::StrContains(prompt.status().message(), m.content);
-    };
-    const bool quotes = std::any_of(chat.begin(), chat.end(), quoted);
-    violations.Add("chat.messages",
-                   absl::StrCat("the model's chat template refuses them",
-                                quotes ? "" : absl::StrCat(": ", prompt.status().message().substr(0, 256))));
+    // The template words its refusal itself, without the messages' words.
+    violations.Add("chat.messages", absl::StrCat("the model's chat template refuses them: ",
+                                                 prompt.status().message().substr(0, 256)));
     return {};
   }
   if (prompt->empty()) violations.Add("chat.messages", "the model's chat template makes an empty prompt of them");

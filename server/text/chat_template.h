@@ -37,7 +37,7 @@ class ChatTemplate {
   static absl::StatusOr<ChatTemplate> Parse(std::string_view source, ChatTemplateTokens tokens);
 
   // `now` is what strftime_now formats, in UTC. Errors: InvalidArgument for what the template refuses or cannot do with these
-  // messages; ResourceExhausted above the limits on steps, depth and output.
+  // messages; ResourceExhausted above the limits on steps, depth and output. None of them quotes a message.
   absl::StatusOr<std::vector<RenderedSegment>> RenderSegments(absl::Span<const ChatMessage> messages, bool add_generation_prompt,
                                                               std::time_t now) const;
   // The segments joined.

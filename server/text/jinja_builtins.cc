@@ -445,11 +445,25 @@ absl::StatusOr<Value> CallMethod(const Value& object, const std::string& name, c
   return Bad(absl::StrCat("this value has no method '", name.substr(0, 40), "'"));
 }
 
+// What the template itself says; what clients wrote is left out, since errors are logged and must not quote prompts.
+std::string WithoutMessages(const Text& text) {
+  std::string own;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (!text.marked(i)) {
+      own += text.bytes()[i];
+    } else if (i == 0 || !text.marked(i - 1)) {
+      own += "...";
+    }
+  }
+  return own;
+}
+
 absl::StatusOr<Value> CallGlobal(const std::string& name, const Arguments& arguments, std::time_t now, Budget& budget) {
   if (name == "range") return Range(arguments, budget);
   if (name == "strftime_now") return FormatTime(arguments, now);
   if (name == "raise_exception") {
-    return Bad(absl::StrCat("the template refuses: ", arguments.positional.empty() ? "" : arguments.positional[0].ToText(budget).bytes()));
+    return Bad(absl::StrCat("the template refuses: ",
+                            arguments.positional.empty() ? "" : WithoutMessages(arguments.positional[0].ToText(budget))));
   }
   for (const auto& [key, value] : arguments.named) {
     if (value.depth() >= Value::kNamespaceDepth) return Bad("a namespace inside another value is not supported");

@@ -327,7 +327,12 @@ absl::StatusOr<Value> Interpreter::EvaluateParts(const Expression& e) {
 }
 
 absl::StatusOr<Value> Interpreter::Item(const Value& object, const Value& key) {
-  if (key.text()) return Attribute(object, key.text()->bytes(), budget_);
+  if (key.text()) {
+    EBB_ASSIGN_OR_RETURN(Value item, Attribute(object, key.text()->bytes(), budget_));
+    // An error may name it, and must not quote a message.
+    if (item.undefined() && key.text()->any_marked()) return Value(Undefined{"an item that a message names"});
+    return item;
+  }
   if (object.undefined()) return Bad(absl::StrCat("'", object.As<Undefined>()->name, "' is undefined"));
   if (!object.text() && !object.list() && !object.dict()) return Bad("this value has no items");
   std::vector<size_t> offsets;

@@ -86,7 +86,7 @@ TEST(OptionsTest, AnUnknownCommandIsToldWhatThereIs) {
 }
 
 TEST(OptionsTest, WrongFlagsAndValuesAreNamed) {
-  EXPECT_THAT(ErrorOf({"generate", "--tls-ca", "f"}), HasSubstr("unknown flag --tls-ca"));
+  EXPECT_THAT(ErrorOf({"generate", "--tls", "f"}), HasSubstr("unknown flag --tls"));
   EXPECT_THAT(ErrorOf({"health", "--prompt", "x"}), HasSubstr("health has no flag --prompt"));
   EXPECT_THAT(ErrorOf({"compare", "--mode", "baseline"}), HasSubstr("compare has no flag --mode"));
   EXPECT_THAT(ErrorOf({"generate", "--max-tokens"}), HasSubstr("--max-tokens needs a value"));
@@ -101,6 +101,29 @@ TEST(OptionsTest, WrongFlagsAndValuesAreNamed) {
   EXPECT_THAT(ErrorOf({"generate", "hello"}), HasSubstr("--prompt"));
   EXPECT_THAT(ErrorOf({"generate", "--raw", "--system", "x"}), HasSubstr("--system"));
   EXPECT_THAT(ErrorOf({"generate", "--prompt", "x", "--prompt-file", "y"}), HasSubstr("not both"));
+}
+
+TEST(OptionsTest, EveryCommandTakesTlsAndAToken) {
+  for (const char* command : {"generate", "compare", "tokenize", "info", "health"}) {
+    auto line = ParseCommandLine({command, "--tls-ca", "ca", "--tls-cert", "cert", "--tls-key", "key",
+                                  "--tls-server-name", "name", "--token-file", "token"});
+    ASSERT_TRUE(line.ok()) << line.status();
+    const Options& o = line->options;
+    EXPECT_EQ(*o.tls_ca + *o.tls_cert + *o.tls_key + *o.tls_server_name + *o.token_file,
+              "cacertkeynametoken");
+    EXPECT_FALSE(o.allow_insecure_auth);
+  }
+}
+
+TEST(OptionsTest, TlsFlagsThatNeedOneAnotherAreNamed) {
+  for (const char* one : {"--tls-cert", "--tls-key"}) {
+    EXPECT_THAT(ErrorOf({"health", "--tls-ca", "ca", one, "f"}),
+                HasSubstr("--tls-cert and --tls-key: one is given without the other"));
+  }
+  EXPECT_THAT(ErrorOf({"health", "--tls-cert", "c", "--tls-key", "k"}),
+              HasSubstr("--tls-cert: needs --tls-ca"));
+  EXPECT_THAT(ErrorOf({"health", "--tls-server-name", "n"}),
+              HasSubstr("--tls-server-name: needs --tls-ca"));
 }
 
 TEST(OptionsTest, ATimeoutIsAPositiveTime) {

@@ -130,7 +130,7 @@ TEST_F(MetricsTest, EverySeriesOfEveryModeIsZeroFromTheStart) {
     EXPECT_EQ(page["ebbinghaus_" + name], 0);
   }
   for (const std::string reason :
-       {"invalid_argument", "duplicate_id", "queue_full", "queue_tokens", "kv_memory", "draining"}) {
+       {"invalid_argument", "duplicate_id", "queue_full", "queue_tokens", "kv_memory", "draining", "unauthenticated"}) {
     EXPECT_EQ(page["ebbinghaus_requests_rejected_total{reason=\"" + reason + "\"}"], 0);
   }
   EXPECT_EQ(page["ebbinghaus_stream_backpressure_total{action=\"paused\"}"], 0);

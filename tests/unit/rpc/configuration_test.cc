@@ -86,7 +86,7 @@ TEST(ConfigurationTest, TheFileMayBeNamedByTheEnvironment) {
 
 TEST(ConfigurationTest, WhatPrintConfigWritesIsAFileThatGivesTheSameValues) {
   auto parsed = Parse({"--model", "m", "--drain-timeout", "1500ms", "--kv-memory", "2GiB",
-                       "--threads", "3", "--log-prompts", "--listen", "[::1]:0"});
+                       "--threads", "3", "--log-prompts", "--listen", "[::1]:0", "--auth-token-file", "/etc/to kens"});
   ConfigFile file(PrintConfiguration(parsed));
   Configuration again = Parse({"--config", file.path()}).values;
   EXPECT_EQ(again.model, "m");
@@ -96,16 +96,18 @@ TEST(ConfigurationTest, WhatPrintConfigWritesIsAFileThatGivesTheSameValues) {
   EXPECT_TRUE(again.log_prompts);
   EXPECT_EQ(ToString(again.listen), "[::1]:0");
   EXPECT_EQ(again.max_context, 0u);
+  EXPECT_EQ(again.auth_token_file, "/etc/to kens");
+  EXPECT_EQ(again.tls_cert, "");
 }
 
 TEST(ConfigurationTest, EveryProblemIsNamedAtOnce) {
   ConfigFile file("max-batch: none\ncolour: red\nmax-queue: 1\nmax-queue: 2\nnonsense\n");
   std::string problems =
-      Problems({"--listen", "nowhere", "--tls-cert", "x", "--default-mode", "sparse", "stray",
+      Problems({"--listen", "nowhere", "--prefix-cache", "on", "--default-mode", "sparse", "stray",
                 "--config", file.path()},
                {{"EBBINGHAUS_THREADS", "-1"}});
   EXPECT_THAT(problems,
-              AllOf(HasSubstr("--listen"), HasSubstr("--tls-cert: unknown flag"),
+              AllOf(HasSubstr("--listen"), HasSubstr("--prefix-cache: unknown flag"),
                     HasSubstr("--default-mode: expected baseline|soft_delete|sparse_attention"),
                     HasSubstr("'stray'"), HasSubstr("EBBINGHAUS_THREADS"), HasSubstr("max-batch"),
                     HasSubstr("unknown key 'colour'"), HasSubstr("'max-queue' is there twice"),
@@ -113,7 +115,7 @@ TEST(ConfigurationTest, EveryProblemIsNamedAtOnce) {
 }
 
 TEST(ConfigurationTest, FlagsOfLaterVersionsAreNotSilentlyAccepted) {
-  for (const char* flag : {"--tls-key", "--auth-token-file"}) {
+  for (const char* flag : {"--http-generate"}) {
     EXPECT_THAT(Problems({"--model", "m", flag, "1"}), HasSubstr("unknown flag")) << flag;
   }
   EXPECT_THAT(Problems({"--model", "m", "--weights", "int2"}), HasSubstr("auto|f32|bf16|int8|int4"));
@@ -173,6 +175,44 @@ TEST(ConfigurationTest, DurationsHaveUnits) {
   EXPECT_EQ(*ParseDuration("0"), seconds(0));
   for (const char* bad : {"", "s", "30", "-1s", "1d", "inf s", "nans", "infs", "1e99h", "30 s"}) {
     EXPECT_FALSE(ParseDuration(bad).ok()) << bad;
+  }
+}
+
+TEST(ConfigurationTest, TlsFilesComeTogether) {
+  const std::string both = "--tls-cert and --tls-key: one is given without the other";
+  EXPECT_THAT(Problems({"--model", "m", "--tls-cert", "c"}), HasSubstr(both));
+  EXPECT_THAT(Problems({"--model", "m"}, {{"EBBINGHAUS_TLS_KEY", "k"}}), HasSubstr(both));
+  EXPECT_THAT(Problems({"--model", "m", "--tls-client-ca", "a"}),
+              HasSubstr("--tls-client-ca: needs --tls-cert and --tls-key"));
+  EXPECT_THAT(Problems({"--check-config", "--tls-cert", "c"}), HasSubstr(both));
+  Configuration c = Parse({"--model", "m", "--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a"}).values;
+  EXPECT_EQ(c.tls_cert + c.tls_key + c.tls_client_ca, "cka");
+}
+
+TEST(ConfigurationTest, AFileThatGotLostIsNoWayToOpenTheDoor) {
+  for (const char* flag : {"--tls-cert", "--tls-key", "--tls-client-ca", "--auth-token-file"}) {
+    EXPECT_THAT(Problems({"--model", "m", flag, ""}), HasSubstr(std::string(flag) + ": expected a file"));
+  }
+  EXPECT_THAT(Problems({"--model", "m"}, {{"EBBINGHAUS_AUTH_TOKEN_FILE", ""}}), HasSubstr("expected a file"));
+  ConfigFile file("model: m\nauth-token-file:\n");
+  EXPECT_THAT(Problems({"--config", file.path()}), HasSubstr("expected a file"));
+}
+
+TEST(ConfigurationTest, TokensCrossANetworkOnlyUnderTlsOrWhenAllowed) {
+  const auto with = [](const std::string& listen, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"--model", "m", "--auth-token-file", "t", "--listen", listen};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  for (const char* far : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "host:1", "localhost.example:1", "127.example:1",
+                          "128.0.0.1:1", "[::2]:1"}) {
+    EXPECT_THAT(Problems(with(far)), AllOf(HasSubstr("--auth-token-file"), HasSubstr(far),
+                                           HasSubstr("--allow-insecure-auth"))) << far;
+    Parse(with(far, {"--allow-insecure-auth"}));
+    Parse(with(far, {"--tls-cert", "c", "--tls-key", "k"}));
+  }
+  for (const char* near : {"127.0.0.1:1", "127.1.2.3:1", "localhost:1", "LOCALHOST:1", "[::1]:1", "[0:0::1]:1"}) {
+    EXPECT_FALSE(Parse(with(near)).values.allow_insecure_auth) << near;
   }
 }
 

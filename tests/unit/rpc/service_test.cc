@@ -11,6 +11,8 @@
 #include "google/protobuf/text_format.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
+#include "grpcpp/completion_queue.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "server/metrics/metrics.h"
 #include "server/rpc/event_conversion.h"
 #include "server/rpc/grpc_server.h"
@@ -38,7 +40,8 @@ class ServiceTest : public testing::Test {
   }
   void StartWithoutModel(std::function<std::string()> state = nullptr) {
     service_ = MakeInferenceService(
-        {"1.2.3", base::GenerationMode::kSoftDelete, memory::Preset::kChat, 3, std::move(state)}, &clock_);
+        {"1.2.3", base::GenerationMode::kSoftDelete, memory::Preset::kChat, 3, std::move(state)}, &clock_,
+        authenticator_);
     GrpcServerOptions server_options;
     server_options.host = "";
     auto server = GrpcServer::Start(server_options, service_->grpc_service());
@@ -62,6 +65,7 @@ class ServiceTest : public testing::Test {
 
   grpc::Status Generate(const std::string& request, std::vector<v1::GenerateResponse>* events = nullptr) {
     grpc::ClientContext context;
+    if (!authorization_.empty()) context.AddMetadata("authorization", authorization_);
     auto stream = stub_->Generate(&context, Parse(request));
     for (v1::GenerateResponse event; stream->Read(&event);) {
       if (events != nullptr) events->push_back(event);
@@ -94,12 +98,112 @@ class ServiceTest : public testing::Test {
   metrics::Metrics metrics_{&clock_};
   std::shared_ptr<support::EngineScript> script_ = std::make_shared<support::EngineScript>();
   std::shared_ptr<text::TextModel> text_ = support::ByteTextModel();
+  Authenticator authenticator_;
   std::unique_ptr<scheduler::Scheduler> scheduler_;
   std::unique_ptr<InferenceService> service_;
   std::unique_ptr<GrpcServer> server_;
   std::unique_ptr<v1::InferenceService::Stub> stub_;
   std::map<std::string, std::string> trailers_;
+  std::string authorization_;  // of Generate
 };
+
+// With two tokens.
+class ServiceWithTokensTest : public ServiceTest {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(tokens_.Set("anna annas-secret-0123456789\nben bens-secret-0123456789").ok());
+    authenticator_ = Authenticator(&tokens_, &metrics_);
+  }
+
+  // An empty message to a method known by name only: any other than UNAUTHENTICATED means that it was let in.
+  grpc::Status Call(const std::string& method, const std::vector<std::string>& authorizations) {
+    grpc::ClientContext context;
+    for (const std::string& value : authorizations) context.AddMetadata("authorization", value);
+    grpc::CompletionQueue queue;
+    grpc::GenericStub stub(server_->InProcessChannel());
+    auto call = stub.PrepareCall(&context, method, &queue);
+    grpc::ByteBuffer response;
+    grpc::Status status;
+    call->StartCall(nullptr);
+    Next(queue);
+    call->WriteLast(grpc::ByteBuffer(nullptr, 0), {}, nullptr);
+    Next(queue);
+    do {
+      call->Read(&response, nullptr);
+    } while (Next(queue));
+    call->Finish(&status, nullptr);
+    Next(queue);
+    return status;
+  }
+
+  static bool Next(grpc::CompletionQueue& queue) {
+    void* tag = nullptr;
+    bool ok = false;
+    EXPECT_TRUE(queue.Next(&tag, &ok));
+    return ok;
+  }
+
+  TokenStore tokens_;
+};
+
+TEST_F(ServiceWithTokensTest, EveryMethodThereIsNeedsOne) {
+  Start();
+  const auto* service = google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(
+      v1::InferenceService::service_full_name());
+  ASSERT_NE(service, nullptr);
+  ASSERT_GE(service->method_count(), 7);
+  for (int i = 0; i < service->method_count(); ++i) {
+    const std::string method = "/" + service->full_name() + "/" + service->method(i)->name();
+    EXPECT_EQ(Call(method, {}).error_code(), grpc::StatusCode::UNAUTHENTICATED) << method;
+    EXPECT_EQ(Call(method, {"Bearer annas-secret-012345678"}).error_code(), grpc::StatusCode::UNAUTHENTICATED) << method;
+    EXPECT_NE(Call(method, {"Bearer annas-secret-0123456789"}).error_code(), grpc::StatusCode::UNAUTHENTICATED) << method;
+  }
+  EXPECT_THAT(metrics_.Serialize(), HasSubstr("ebbinghaus_requests_rejected_total{reason=\"unauthenticated\"} " +
+                                              std::to_string(2 * service->method_count()) + "\n"));
+}
+
+TEST_F(ServiceWithTokensTest, WhatIsWrongIsSaidWithoutTheSecret) {
+  Start();
+  const std::string method = std::string("/") + v1::InferenceService::service_full_name() + "/GetModel";
+  for (const auto& [values, expected] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{}, "wants metadata `authorization: Bearer SECRET`"},
+           {{"Basic YW5uYTphbm5h"}, "has another `authorization`"},
+           {{"annas-secret-0123456789"}, "has another `authorization`"},
+           {{"Bearer"}, "has another `authorization`"},
+           {{"Bearer "}, "has another `authorization`|not one that this server knows"},  // HTTP/2 may trim it
+           {{"Bearer annas-secret"}, "not one that this server knows"},
+           {{"Bearer annas-secret-0123456789", "Bearer bens-secret-0123456789"}, "more than once"}}) {
+    const grpc::Status status = Call(method, values);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAUTHENTICATED) << expected;
+    EXPECT_THAT(status.error_message(), testing::ContainsRegex(expected));
+    EXPECT_THAT(status.error_message(), testing::Not(HasSubstr("annas")));
+  }
+  for (const char* good : {"bearer annas-secret-0123456789", "BEARER   annas-secret-0123456789"}) {
+    EXPECT_TRUE(Call(method, {good}).ok()) << good;
+  }
+}
+
+TEST_F(ServiceWithTokensTest, TheNameGoesWithTheRequest) {
+  std::vector<std::string> owners;
+  script_->on_add = [&owners](const base::SequenceSpec& spec) {
+    owners.push_back(spec.cache_owner);
+    return absl::OkStatus();
+  };
+  Start();
+  for (const char* secret : {"annas-secret-0123456789", "bens-secret-0123456789"}) {
+    authorization_ = std::string("Bearer ") + secret;
+    EXPECT_TRUE(Generate("text: 'abc' max_new_tokens: 1").ok());
+  }
+  EXPECT_THAT(owners, ElementsAre("anna", "ben"));
+}
+
+TEST_F(ServiceWithTokensTest, ReplacedTokensCountAtOnce) {
+  Start();
+  const std::string method = std::string("/") + v1::InferenceService::service_full_name() + "/GetModel";
+  ASSERT_TRUE(tokens_.Set("anna another-secret-0123456789").ok());
+  EXPECT_FALSE(Call(method, {"Bearer annas-secret-0123456789"}).ok());
+  EXPECT_TRUE(Call(method, {"Bearer another-secret-0123456789"}).ok());
+}
 
 TEST_F(ServiceTest, BeforeTheModelIsThereEveryCallIsUnavailableButTheStatusIsTold) {
   StartWithoutModel([] { return std::string("loading"); });

@@ -251,5 +251,21 @@ TEST(ChatTemplateLimits, ALongConversationStaysFarBelowThem) {
               IsEmpty());
 }
 
+TEST(ChatTemplate, NoErrorQuotesAMessage) {
+  for (const char* source :
+       {"{{ raise_exception('heard ' + messages[0].content) }}", "{{ raise_exception(messages[0].role | upper) }}",
+        "{{ raise_exception(messages[0].content[1:5] ~ messages) }}", "{{ raise_exception(messages | tojson) }}",
+        "{{ messages[0][messages[0].content].x }}", "{{ messages[0][messages[0].role ~ 's']() }}",
+        "{% set ns = namespace(a=1) %}{{ ns[messages[0].content] + 1 }}", "{{ messages[0].content - 1 }}",
+        "{{ messages[0].content() }}", "{% for a, b in messages[0].content %}{% endfor %}"}) {
+    auto parsed = ChatTemplate::Parse(source, {});
+    ASSERT_TRUE(parsed.ok()) << source << parsed.status();
+    const std::vector<ChatMessage> messages = {{"SECRETROLE", "SECRETWORDS"}};
+    const auto text = parsed->Render(messages, true, 0);
+    ASSERT_FALSE(text.ok()) << source << *text;
+    EXPECT_THAT(std::string(text.status().message()), testing::Not(testing::ContainsRegex("SECRET|ECRE|WORDS|ROLE")));
+  }
+}
+
 }  // namespace
 }  // namespace ebbinghaus::text
