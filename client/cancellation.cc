@@ -2,23 +2,23 @@
 
 namespace ebbinghaus::client {
 
-Cancellation::Scope::Scope(Cancellation& owner, grpc::ClientContext& context) : owner_(owner) {
+Cancellation::Scope::Scope(Cancellation& owner, grpc::ClientContext& context)
+    : owner_(owner), context_(context) {
   std::lock_guard lock(owner_.mutex_);
-  owner_.context_ = &context;
+  owner_.contexts_.insert(&context);
   if (owner_.triggered_) context.TryCancel();
 }
 
 Cancellation::Scope::~Scope() {
   std::lock_guard lock(owner_.mutex_);
-  owner_.context_ = nullptr;
+  owner_.contexts_.erase(&context_);
 }
 
 bool Cancellation::Trigger() {
   std::lock_guard lock(mutex_);
   triggered_ = true;
-  if (context_ == nullptr) return false;
-  context_->TryCancel();
-  return true;
+  for (grpc::ClientContext* context : contexts_) context->TryCancel();
+  return !contexts_.empty();
 }
 
 bool Cancellation::triggered() const {

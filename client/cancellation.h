@@ -1,7 +1,8 @@
-// Lets an interrupt (Ctrl-C) end the call underway.
+// Lets an interrupt (Ctrl-C) end the calls underway.
 #pragma once
 
 #include <mutex>
+#include <set>
 
 #include "grpcpp/client_context.h"
 
@@ -21,9 +22,10 @@ class Cancellation {
 
    private:
     Cancellation& owner_;
+    grpc::ClientContext& context_;
   };
 
-  // Cancels the call underway. False if there is none, so that the program has to be ended another
+  // Cancels the calls underway. False if there is none, so that the program has to be ended another
   // way.
   bool Trigger();
   bool triggered() const;
@@ -31,7 +33,7 @@ class Cancellation {
  private:
   mutable std::mutex mutex_;
   bool triggered_ = false;
-  grpc::ClientContext* context_ = nullptr;  // not owned; the call underway
+  std::set<grpc::ClientContext*> contexts_;  // not owned; the calls underway
 };
 
 }  // namespace ebbinghaus::client

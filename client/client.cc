@@ -1,6 +1,7 @@
 #include "client/client.h"
 
 #include "absl/status/statusor.h"
+#include "client/bench.h"
 #include "client/compare.h"
 #include "client/connection.h"
 #include "client/credentials.h"
@@ -13,11 +14,15 @@ namespace ebbinghaus::client {
 namespace {
 
 bool TakesPrompt(Command command) {
-  return command != Command::kInfo && command != Command::kHealth;
+  return command == Command::kGenerate || command == Command::kCompare ||
+         command == Command::kTokenize;
 }
 
 absl::Status RunCommand(const Options& options, const Credentials& credentials,
                         const std::string& prompt, Console& console, Cancellation& cancellation) {
+  if (options.command == Command::kBench) {
+    return RunBench(options, credentials, console, cancellation);
+  }
   absl::StatusOr<Connection> connection =
       Connection::Open(options.target, credentials, options.timeout, cancellation);
   if (!connection.ok()) return connection.status();
@@ -26,6 +31,8 @@ absl::Status RunCommand(const Options& options, const Credentials& credentials,
       return RunGenerate(options, prompt, *connection, console);
     case Command::kCompare:
       return RunCompare(options, prompt, *connection, console);
+    case Command::kBench:
+      break;  // opens its own connections
     case Command::kTokenize:
       return RunTokenize(options, prompt, *connection, console);
     case Command::kInfo:

@@ -25,6 +25,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
   // A server that is coming up is found soon after it listens.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // A connection of its own, as another program would have: bench opens several to one server.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // gRPC sends calls through http_proxy, even to this very machine.
   if (IsLocal(target)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   if (!credentials.server_name.empty()) {

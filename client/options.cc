@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "client/memory_flag.h"
 
@@ -16,8 +17,10 @@ namespace {
 
 constexpr unsigned Bit(Command command) { return 1u << static_cast<unsigned>(command); }
 constexpr unsigned kEverywhere = ~0u;
-constexpr unsigned kGenerating = Bit(Command::kGenerate) | Bit(Command::kCompare);
-constexpr unsigned kPrompted = kGenerating | Bit(Command::kTokenize);
+constexpr unsigned kAnswering = Bit(Command::kGenerate) | Bit(Command::kCompare);
+constexpr unsigned kGenerating = kAnswering | Bit(Command::kBench);
+constexpr unsigned kPrompted = kAnswering | Bit(Command::kTokenize);
+constexpr absl::Duration kBenchDuration = absl::Seconds(30);
 
 struct CommandEntry {
   Command command;
@@ -28,6 +31,7 @@ struct CommandEntry {
 constexpr CommandEntry kCommands[] = {
     {Command::kGenerate, "generate", "stream one answer to the terminal"},
     {Command::kCompare, "compare", "run every mode on one prompt and print a table"},
+    {Command::kBench, "bench", "load the server with many clients and say what they get"},
     {Command::kTokenize, "tokenize", "show the tokens of a prompt as the model reads them"},
     {Command::kInfo, "info", "show the server's model and state"},
     {Command::kHealth, "health", "ask whether the server is serving; exit code 0 if so"},
@@ -97,7 +101,7 @@ absl::Status SetTarget(Options& o, absl::string_view text) {
   return absl::OkStatus();
 }
 
-absl::Status SetTimeout(Options& o, absl::string_view text) {
+absl::StatusOr<absl::Duration> ParseTime(absl::string_view text) {
   absl::Duration timeout;
   double seconds = 0;
   if (absl::SimpleAtod(text, &seconds)) {
@@ -109,8 +113,15 @@ absl::Status SetTimeout(Options& o, absl::string_view text) {
   if (!(timeout > absl::ZeroDuration()) || timeout > absl::Hours(24 * 365)) {
     return Expected("a time above 0 and below a year", text);
   }
-  o.timeout = timeout;
-  return absl::OkStatus();
+  return timeout;
+}
+
+Setter Time(std::optional<absl::Duration> Options::*field) {
+  return [field](Options& o, absl::string_view text) {
+    absl::StatusOr<absl::Duration> time = ParseTime(text);
+    if (time.ok()) o.*field = *time;
+    return time.status();
+  };
 }
 
 absl::Status SetSeed(Options& o, absl::string_view text) {
@@ -127,6 +138,17 @@ absl::Status SetMode(Options& o, absl::string_view text) {
   return mode.status();
 }
 
+// Several, separated by commas: bench takes them in turn.
+absl::Status SetModes(Options& o, absl::string_view text) {
+  o.modes.clear();
+  for (absl::string_view name : absl::StrSplit(text, ',')) {
+    absl::Status status = SetMode(o, name);
+    if (!status.ok()) return status;
+    o.modes.push_back(*o.mode);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetPreset(Options& o, absl::string_view text) {
   auto preset =
       ParseEnum(*v1::MemoryPreset_descriptor(), std::string_view(text.data(), text.size()));
@@ -140,11 +162,12 @@ absl::Status SetMemory(Options& o, absl::string_view text) {
 
 std::vector<Flag> MakeFlags() {
   using O = Options;
-  const unsigned generate = Bit(Command::kGenerate), compare = Bit(Command::kCompare);
+  const unsigned generate = Bit(Command::kGenerate), compare = Bit(Command::kCompare),
+                 bench = Bit(Command::kBench);
   return {
       {"target", "HOST:PORT", kEverywhere, "the server; default 127.0.0.1:50051", SetTarget},
       {"timeout", "TIME", kEverywhere,
-       "longest time one call may take, such as 90s; default: no limit", SetTimeout},
+       "longest time one call may take, such as 90s; default: no limit", Time(&O::timeout)},
       {"tls-ca", "FILE", kEverywhere,
        "use TLS; the authorities, in PEM form, that the server's certificate may come from",
        Text(&O::tls_ca)},
@@ -168,14 +191,28 @@ std::vector<Flag> MakeFlags() {
        Switch(&O::raw)},
       {"mode", "MODE", generate, "baseline, soft_delete or sparse_attention; default: the server's",
        SetMode},
+      {"mode", "MODE,...", bench, "the calls' modes, taken in turn; default: the server's",
+       SetModes},
       {"preset", "PRESET", kGenerating, "memory preset: original, default, chat or tight",
        SetPreset},
       {"memory", "KEY=VALUE,...", kGenerating,
        "memory parameters over the preset, such as time_step=0.1,pinned=0-16", SetMemory},
-      {"max-tokens", "N", kGenerating, "tokens to generate at most; default 100",
+      {"clients", "N", bench, "clients that each have one call at a time; default 16",
+       Count(1, [](O& o, uint32_t n) { o.clients = n; })},
+      {"connections", "N", bench, "connections they share; default: one for each client",
+       Count(1, [](O& o, uint32_t n) { o.connections = n; })},
+      {"duration", "TIME", bench,
+       "how long new calls are begun; default 30s, or no limit with --requests",
+       Time(&O::duration)},
+      {"requests", "N", bench, "answers that each client wants; default: no limit",
+       Count(1, [](O& o, uint32_t n) { o.requests = n; })},
+      {"prompt-tokens", "N", bench, "length of the prompts, which are random; default 128",
+       Count(1, [](O& o, uint32_t n) { o.prompt_tokens = n; })},
+      {"trace", "FILE", bench, "write a line of JSON about every call", Text(&O::trace)},
+      {"max-tokens", "N", kGenerating, "tokens to generate at most; default 100, bench 128",
        Count(0, [](O& o, uint32_t n) { o.max_tokens = n; })},
       {"ignore-eos", "", kGenerating,
-       "go on after the model's end of text; compare: on by default, for equal lengths",
+       "go on after the model's end of text; compare, bench: on by default, for equal lengths",
        Switch(&O::ignore_eos)},
       {"temperature", "X", kGenerating, "0 = always the likeliest token (compare's default)",
        Real([](O& o, double x) { o.sampling.set_temperature(x); })},
@@ -249,11 +286,13 @@ absl::StatusOr<const Flag*> FindFlag(Command command, absl::string_view argument
     return UsageError(command,
                       absl::StrCat("unexpected '", argument, "'; a prompt is given with --prompt"));
   }
+  bool elsewhere = false;
   for (const Flag& flag : Flags()) {
     if (flag.name != name) continue;
     if ((flag.commands & Bit(command)) != 0) return &flag;
-    return UsageError(command, absl::StrCat(NameOf(command), " has no flag --", name));
+    elsewhere = true;
   }
+  if (elsewhere) return UsageError(command, absl::StrCat(NameOf(command), " has no flag --", name));
   return UsageError(command, absl::StrCat("unknown flag --", name));
 }
 
@@ -300,6 +339,7 @@ absl::StatusOr<CommandLine> ParseFlags(const CommandEntry& entry,
   }
   absl::Status status = CheckTogether(line.options);
   if (!status.ok()) return status;
+  if (line.options.requests == 0 && !line.options.duration) line.options.duration = kBenchDuration;
   return line;
 }
 

@@ -14,7 +14,9 @@
 
 namespace ebbinghaus::client {
 
-enum class Command { kGenerate, kCompare, kTokenize, kInfo, kHealth };
+enum class Command { kGenerate, kCompare, kBench, kTokenize, kInfo, kHealth };
+
+inline constexpr uint32_t kBenchTokens = 128;  // of bench's prompts and answers, unless said otherwise
 
 struct Options {
   Command command = Command::kGenerate;
@@ -40,6 +42,15 @@ struct Options {
 
   uint32_t repeat = 1;        // compare: measured runs per mode, at least 1
   uint32_t tight_tokens = 0;  // compare: length of the row with preset `tight`; 0 = no such row
+
+  // bench
+  uint32_t clients = 16;                   // at least 1
+  uint32_t connections = 0;                // 0: one for each client
+  uint32_t requests = 0;                   // answers per client; 0: until the duration is over
+  std::optional<absl::Duration> duration;  // set if requests is 0
+  uint32_t prompt_tokens = kBenchTokens;   // at least 1
+  std::vector<v1::GenerationMode> modes;   // in turn; empty: `mode`
+  std::optional<std::string> trace;        // file for a line of JSON per call
 
   bool json = false;
   bool verbose = false;

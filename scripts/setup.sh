@@ -19,8 +19,9 @@ LIBRARIES=(
 TOOLS=(ca-certificates curl unzip python3 python3-pip python3-venv)
 ALL=(shellcheck clang-format bible-kjv-text anarchism)
 
-# The Debian package would fight with a Node.js that came another way.
+# The Debian packages would fight with a Node.js, or be hidden by a Go, that came another way.
 command -v npm >/dev/null || ALL+=(npm)
+command -v go >/dev/null || ALL+=(golang)
 
 packages=("${BUILD[@]}" "${LIBRARIES[@]}" "${TOOLS[@]}")
 case "${1:-}" in

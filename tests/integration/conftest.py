@@ -1,12 +1,8 @@
 """Fixtures: the generated stubs, a tiny model, and one server that most tests share."""
-import importlib
 import os
-import pathlib
 import sys
 
-import grpc_tools
 import pytest
-from grpc_tools import protoc
 
 import harness
 
@@ -16,16 +12,7 @@ import make_tiny_model  # noqa: E402
 
 @pytest.fixture(scope="session")
 def pb(tmp_path_factory):
-    """The messages, and `pb.Stub`, made from the proto as any client would."""
-    out = tmp_path_factory.mktemp("stubs")
-    includes = pathlib.Path(grpc_tools.__path__[0]) / "_proto"
-    code = protoc.main(["protoc", "-I%s" % (harness.ROOT / "proto"), "-I%s" % includes, "--python_out=%s" % out,
-                        "--grpc_python_out=%s" % out, "ebbinghaus/v1/inference.proto"])
-    assert code == 0
-    sys.path.insert(0, str(out))
-    module = importlib.import_module("ebbinghaus.v1.inference_pb2")
-    module.Stub = importlib.import_module("ebbinghaus.v1.inference_pb2_grpc").InferenceServiceStub
-    return module
+    return harness.stubs(tmp_path_factory.mktemp("stubs"))
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +30,10 @@ def server(model):
 @pytest.fixture(scope="session")
 def stub(pb, server):
     return pb.Stub(server.channel)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "foreign: needs clients and tools of other people")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,22 +1,39 @@
 """Starts and stops the server's program, and speaks to it."""
+import contextlib
+import importlib
 import os
 import pathlib
 import re
 import select
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 
 import grpc
+import grpc_tools
+from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("EBBINGHAUS_SERVER", str(ROOT / "build/release/bin/ebbinghaus-server"))
 READY = re.compile(r"^ready grpc=(\S+:\d+) http=(\S+:\d+) model=(\S+)\n$")
 START_SECONDS = 120  # a loaded machine; a tiny model needs less than one
 STEP_SECONDS = 30
+
+
+def stubs(folder):
+    """The messages, and `Stub` beside them, made from the proto as any client would; `folder` is for the generated code."""
+    includes = pathlib.Path(grpc_tools.__path__[0]) / "_proto"
+    code = protoc.main(["protoc", "-I%s" % (ROOT / "proto"), "-I%s" % includes, "--python_out=%s" % folder,
+                        "--grpc_python_out=%s" % folder, "ebbinghaus/v1/inference.proto"])
+    assert code == 0
+    sys.path.insert(0, str(folder))
+    module = importlib.import_module("ebbinghaus.v1.inference_pb2")
+    module.Stub = importlib.import_module("ebbinghaus.v1.inference_pb2_grpc").InferenceServiceStub
+    return module
 
 
 def environment(**extra):
@@ -29,6 +46,11 @@ def run(*arguments, env=None, timeout=START_SECONDS):
     """Runs the program to its end."""
     return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout,
                           env=environment(**(env or {})))
+
+
+def knows(flag):
+    """Whether this build of the program has the flag."""
+    return re.search(r"--%s\b" % re.escape(flag), run("--help").stdout) is not None
 
 
 def wait_until(condition, what, seconds=STEP_SECONDS):
@@ -45,11 +67,13 @@ def wait_until(condition, what, seconds=STEP_SECONDS):
 class Server:
     """A running server. Use as a context manager: at the end it must drain and exit with 0."""
 
-    def __init__(self, model, *arguments, env=None):
+    TINY = ("--weights", "f32", "--kv", "f32", "--threads", "1", "--kv-memory", "256MiB")  # what most tests want
+
+    def __init__(self, model, *arguments, env=None, defaults=TINY):
         self.log = tempfile.TemporaryFile(mode="w+")
         self.process = subprocess.Popen(
             [PROGRAM, "--model", str(model), "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
-             "--weights", "f32", "--kv", "f32", "--threads", "1", "--kv-memory", "256MiB", *arguments],
+             *defaults, *arguments],
             stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment(**(env or {})))
         readable, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
         line = self.process.stdout.readline() if readable else ""
@@ -80,6 +104,27 @@ class Server:
                 name, value = line.rsplit(" ", 1)
                 values[name] = float(value)
         return values
+
+    def descriptors(self):
+        """What the process's file descriptors are; of sockets also their state, as /proc/net/tcp numbers it (1: connected)."""
+        states = {}
+        for table in ("tcp", "tcp6"):
+            for line in pathlib.Path("/proc/net/" + table).read_text().splitlines()[1:]:
+                fields = line.split()
+                states["socket:[%s]" % fields[9]] = "state %d" % int(fields[3], 16)
+        targets = []
+        for entry in pathlib.Path("/proc/%d/fd" % self.process.pid).iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                target = os.readlink(entry)
+                targets.append(" ".join([target, states.get(target, "")]).strip())
+        return sorted(targets)
+
+    def resources(self):
+        """What the process holds now: file descriptors, threads, and resident bytes."""
+        folder = pathlib.Path("/proc/%d" % self.process.pid)
+        resident = re.search(r"^VmRSS:\s+(\d+) kB$", (folder / "status").read_text(), re.MULTILINE)
+        return {"descriptors": len(list((folder / "fd").iterdir())), "threads": len(list((folder / "task").iterdir())),
+                "resident_bytes": int(resident[1]) * 1024}
 
     def cpu_seconds(self):
         """What all threads have used so far, to the nanosecond."""

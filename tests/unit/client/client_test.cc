@@ -211,7 +211,7 @@ TEST(ClientTest, AnUnreachableServerIsNamed) {
 
 TEST(ClientTest, BadUsageIsToldBeforeAnyServerIsAsked) {
   FakeServer server(PlayHello);
-  EXPECT_EQ(Program().Run({"bench"}, server.target()), 2);
+  EXPECT_EQ(Program().Run({"serve"}, server.target()), 2);
   EXPECT_EQ(Program().Run({"generate", "--prompt", ""}, server.target()), 2);
   EXPECT_EQ(Program("\xff\n").Run({"generate"}, server.target()), 2);
   EXPECT_EQ(Program().Run({"generate", "--prompt-file", "/no/such/file"}, server.target()), 2);

@@ -58,6 +58,7 @@ grpc::Status FakeServer::GetModel(grpc::ServerContext*, const v1::GetModelReques
                                   v1::GetModelResponse* response) {
   response->set_name("fake");
   response->set_context_tokens(2048);
+  response->set_vocabulary_size(1000);
   response->add_eos_token_ids(2);
   return grpc::Status::OK;
 }

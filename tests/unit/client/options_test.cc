@@ -80,8 +80,9 @@ TEST(OptionsTest, ASwitchCanBeTurnedOff) {
 }
 
 TEST(OptionsTest, AnUnknownCommandIsToldWhatThereIs) {
-  EXPECT_THAT(ErrorOf({"top"}),
-              AllOf(HasSubstr("'top'"), HasSubstr("generate, compare, tokenize, info, health")));
+  EXPECT_THAT(
+      ErrorOf({"top"}),
+      AllOf(HasSubstr("'top'"), HasSubstr("generate, compare, bench, tokenize, info, health")));
   EXPECT_THAT(ErrorOf({}), HasSubstr("generate, compare"));
 }
 
