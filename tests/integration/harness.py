@@ -119,6 +119,10 @@ class Server:
                 targets.append(" ".join([target, states.get(target, "")]).strip())
         return sorted(targets)
 
+    def threads(self):
+        """The names of the process's threads."""
+        return sorted(path.read_text().strip() for path in pathlib.Path("/proc/%d/task" % self.process.pid).glob("*/comm"))
+
     def resources(self):
         """What the process holds now: file descriptors, threads, and resident bytes."""
         folder = pathlib.Path("/proc/%d" % self.process.pid)
