@@ -107,7 +107,7 @@ TEST(ConfigurationTest, EveryProblemIsNamedAtOnce) {
                 "--config", file.path()},
                {{"EBBINGHAUS_THREADS", "-1"}});
   EXPECT_THAT(problems,
-              AllOf(HasSubstr("--listen"), HasSubstr("--prefix-cache: unknown flag"),
+              AllOf(HasSubstr("--listen"), HasSubstr("--http-generate: unknown flag"),
                     HasSubstr("--default-mode: expected baseline|soft_delete|sparse_attention"),
                     HasSubstr("'stray'"), HasSubstr("EBBINGHAUS_THREADS"), HasSubstr("max-batch"),
                     HasSubstr("unknown key 'colour'"), HasSubstr("'max-queue' is there twice"),
