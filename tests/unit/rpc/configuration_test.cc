@@ -103,7 +103,7 @@ TEST(ConfigurationTest, WhatPrintConfigWritesIsAFileThatGivesTheSameValues) {
 TEST(ConfigurationTest, EveryProblemIsNamedAtOnce) {
   ConfigFile file("max-batch: none\ncolour: red\nmax-queue: 1\nmax-queue: 2\nnonsense\n");
   std::string problems =
-      Problems({"--listen", "nowhere", "--prefix-cache", "on", "--default-mode", "sparse", "stray",
+      Problems({"--listen", "nowhere", "--http-generate", "on", "--default-mode", "sparse", "stray",
                 "--config", file.path()},
                {{"EBBINGHAUS_THREADS", "-1"}});
   EXPECT_THAT(problems,
