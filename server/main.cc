@@ -229,6 +229,7 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
                             state.Stuck(stuck);
                           });
 
+  signal.BeginServing();  // before anybody can know that there is something to drain
   std::cout << "ready grpc=" << c.listen.host << ":" << (*grpc)->port() << " http=" << c.http_listen.host << ":"
             << (*http)->port() << " model=" << scheduler->model().name << std::endl;
   signal.Wait();

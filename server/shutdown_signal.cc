@@ -48,9 +48,13 @@ ShutdownSignal::~ShutdownSignal() {
   thread_.join();
 }
 
+void ShutdownSignal::BeginServing() {
+  std::lock_guard lock(mutex_);
+  serving_ = true;
+}
+
 void ShutdownSignal::Wait() {
   std::unique_lock lock(mutex_);
-  waiting_ = true;
   changed_.wait(lock, [this] { return signals_ > 0; });
 }
 
@@ -75,7 +79,7 @@ void ShutdownSignal::Watch() {
     if (got < 0 && errno == EINTR) continue;
     if (got != 1 || what == kQuit) return;
     std::lock_guard lock(mutex_);
-    if (!waiting_) _exit(EXIT_SUCCESS);
+    if (!serving_) _exit(EXIT_SUCCESS);
     ++signals_;
     changed_.notify_all();
     if (signals_ > 1 && on_next_) on_next_();

@@ -17,13 +17,16 @@ class ShutdownSignal {
   ShutdownSignal();
   ~ShutdownSignal();
 
-  // Returns at the first signal. A signal that comes before this is called ends the process at once, with 0: nothing is
-  // served yet that would have to be drained.
+  // From now on signals are counted. One that comes before this ends the process at once, with 0: nothing is served yet that
+  // would have to be drained.
+  void BeginServing();
+
+  // After BeginServing: returns at the first signal.
   void Wait();
 
-  // After Wait: returns at the second signal, or after `timeout`.
+  // Returns at the second signal, or after `timeout`.
   void WaitForAnother(std::chrono::nanoseconds timeout);
-  int signals() const;  // that came since Wait
+  int signals() const;  // since BeginServing
 
   // What a signal after the first does, on this object's thread; null: nothing. Returns once a call under way has ended.
   void OnNext(std::function<void()> action);
@@ -33,7 +36,7 @@ class ShutdownSignal {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  bool waiting_ = false;              // guarded by mutex_
+  bool serving_ = false;              // guarded by mutex_
   int signals_ = 0;                   // guarded by mutex_
   std::function<void()> on_next_;     // guarded by mutex_
   std::thread thread_;

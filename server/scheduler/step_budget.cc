@@ -33,7 +33,9 @@ uint32_t StepBudget::PromptTokens(uint32_t decoding) const {
   uint32_t tokens = kFirstTokens;
   if (prompt_token_seconds_ > 0) {
     const double decode = DecodeSeconds(decoding);
-    const double seconds = decoding == 0 || decode == 0 ? base::Seconds(limits_.alone) : limits_.share * decode;
+    const double seconds = decoding == 0 || decode == 0
+                               ? base::Seconds(limits_.alone)
+                               : std::max(limits_.share * decode, base::Seconds(limits_.unnoticed));
     tokens = static_cast<uint32_t>(std::min(seconds / prompt_token_seconds_, static_cast<double>(limits_.most_tokens)));
   }
   return std::clamp(tokens, limits_.least_tokens, limits_.most_tokens);

@@ -11,8 +11,9 @@ namespace ebbinghaus::scheduler {
 struct StepLimits {
   // Nobody decodes: a step takes about this long, so that newcomers and cancellations are seen soon.
   base::Duration alone = std::chrono::milliseconds(250);
-  // Others decode: reading takes this part of the time that their own token takes.
+  // Others decode: reading takes this part of the time that their own token takes, or `unnoticed` where that is more.
   double share = 1.0;
+  base::Duration unnoticed = std::chrono::milliseconds(5);
   uint32_t least_tokens = 4, most_tokens = 512;  // least >= 1
 };
 

@@ -47,6 +47,14 @@ TEST(StepBudget, BesideThoseWhoDecodeReadingTakesAsLongAsTheirOwnStep) {
   }
 }
 
+TEST(StepBudget, WhereTokensComeFasterThanAnybodyReadsReadingTakesWhatNobodyNotices) {
+  const Machine machine{1e-4, 1e-5, 1e-5};
+  StepBudget budget({}, 16);
+  Teach(budget, machine, 4, false, 5);
+  Teach(budget, machine, 4, true, 50);
+  EXPECT_NEAR(base::Seconds(machine.Step(0, budget.PromptTokens(4))), 0.005, 0.0005);
+}
+
 TEST(StepBudget, FollowsWhenReadingBecomesDearer) {
   Machine machine;
   StepBudget budget({}, 16);
