@@ -166,13 +166,15 @@ Loop::Start Loop::StartOne(QueuedRequest& queued) {
 
 std::vector<StepItem> Loop::Plan(bool last_step, base::TimePoint now) {
   std::vector<SequenceView> views;
-  uint32_t decoding = 0;
+  uint32_t decoding = 0, running = 0;
   for (const Running& request : running_) {
     views.push_back(request->View(now));
     if (last_step) views.back().paused = false;
-    if (!views.back().paused && views.back().unread_prompt_tokens == 0) ++decoding;
+    if (views.back().paused) continue;
+    ++running;
+    decoding += views.back().unread_prompt_tokens == 0;
   }
-  return PlanStep(views, budget_.PromptTokens(decoding));
+  return PlanStep(views, budget_.PromptTokens(decoding, running));
 }
 
 void Loop::RunStep(const std::vector<StepItem>& plan, bool last_step) {

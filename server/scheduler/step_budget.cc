@@ -29,10 +29,10 @@ void StepBudget::Observe(uint32_t decoding, uint32_t prompt_tokens, base::Durati
   Learn(prompt_token_seconds_, reading / prompt_tokens);
 }
 
-uint32_t StepBudget::PromptTokens(uint32_t decoding) const {
+uint32_t StepBudget::PromptTokens(uint32_t decoding, uint32_t running) const {
   uint32_t tokens = kFirstTokens;
   if (prompt_token_seconds_ > 0) {
-    const double decode = DecodeSeconds(decoding);
+    const double decode = DecodeSeconds(running);
     const double seconds = decoding == 0 || decode == 0
                                ? base::Seconds(limits_.alone)
                                : std::max(limits_.share * decode, base::Seconds(limits_.unnoticed));

@@ -11,7 +11,9 @@ namespace ebbinghaus::scheduler {
 struct StepLimits {
   // Nobody decodes: a step takes about this long, so that newcomers and cancellations are seen soon.
   base::Duration alone = std::chrono::milliseconds(250);
-  // Others decode: reading takes this part of the time that their own token takes, or `unnoticed` where that is more.
+  // Others decode: reading takes this part of the time that a token takes when all who run decode, or `unnoticed` where that
+  // is more. (Measured by those who decode now, many readers would get little of a short step, and in pieces too small to be
+  // read at speed.)
   double share = 1.0;
   base::Duration unnoticed = std::chrono::milliseconds(5);
   uint32_t least_tokens = 4, most_tokens = 512;  // least >= 1
@@ -26,8 +28,8 @@ class StepBudget {
   // A step with `decoding` sequences that decoded, which read `prompt_tokens` of others, took this long.
   void Observe(uint32_t decoding, uint32_t prompt_tokens, base::Duration took);
 
-  // For the next step, in which `decoding` sequences decode.
-  uint32_t PromptTokens(uint32_t decoding) const;
+  // For the next step, in which `decoding` of `running` sequences decode and the others read.
+  uint32_t PromptTokens(uint32_t decoding, uint32_t running) const;
 
  private:
   double DecodeSeconds(uint32_t decoding) const;

@@ -20,7 +20,7 @@ struct Machine {
 
 void Teach(StepBudget& budget, const Machine& machine, uint32_t decoding, bool reading, int steps) {
   for (int i = 0; i < steps; ++i) {
-    const uint32_t tokens = reading ? budget.PromptTokens(decoding) : 0;
+    const uint32_t tokens = reading ? budget.PromptTokens(decoding, decoding) : 0;
     budget.Observe(decoding, tokens, machine.Step(decoding, tokens));
   }
 }
@@ -30,7 +30,7 @@ TEST(StepBudget, AloneAStepTakesAboutTheTimeThatWasAskedFor) {
     Machine machine{0.015, 0.004, cost};
     StepBudget budget({}, 16);
     Teach(budget, machine, 0, true, 50);
-    const double seconds = base::Seconds(machine.Step(0, budget.PromptTokens(0)));
+    const double seconds = base::Seconds(machine.Step(0, budget.PromptTokens(0, 0)));
     EXPECT_NEAR(seconds, 0.25, 0.02) << cost;
   }
 }
@@ -42,7 +42,7 @@ TEST(StepBudget, BesideThoseWhoDecodeReadingTakesAsLongAsTheirOwnStep) {
     Teach(budget, machine, decoding, false, 5);
     Teach(budget, machine, decoding, true, 50);
     const double alone = base::Seconds(machine.Step(decoding, 0));
-    const double with = base::Seconds(machine.Step(decoding, budget.PromptTokens(decoding)));
+    const double with = base::Seconds(machine.Step(decoding, budget.PromptTokens(decoding, decoding)));
     EXPECT_NEAR(with / alone, 2, 0.2) << decoding;
   }
 }
@@ -52,7 +52,17 @@ TEST(StepBudget, WhereTokensComeFasterThanAnybodyReadsReadingTakesWhatNobodyNoti
   StepBudget budget({}, 16);
   Teach(budget, machine, 4, false, 5);
   Teach(budget, machine, 4, true, 50);
-  EXPECT_NEAR(base::Seconds(machine.Step(0, budget.PromptTokens(4))), 0.005, 0.0005);
+  EXPECT_NEAR(base::Seconds(machine.Step(0, budget.PromptTokens(4, 4))), 0.005, 0.0005);
+}
+
+TEST(StepBudget, ManyWhoReadGetAsMuchOfAStepAsIfTheyDecodedAlready) {
+  const Machine machine;
+  StepBudget budget({}, 16);
+  Teach(budget, machine, 16, false, 5);
+  Teach(budget, machine, 2, false, 5);
+  Teach(budget, machine, 16, true, 50);
+  EXPECT_EQ(budget.PromptTokens(2, 16), budget.PromptTokens(16, 16));
+  EXPECT_GT(budget.PromptTokens(2, 16), 3 * budget.PromptTokens(2, 2));
 }
 
 TEST(StepBudget, FollowsWhenReadingBecomesDearer) {
@@ -62,7 +72,7 @@ TEST(StepBudget, FollowsWhenReadingBecomesDearer) {
   Teach(budget, machine, 16, true, 30);
   machine.prompt_seconds *= 5;  // a long context
   Teach(budget, machine, 16, true, 30);
-  const double with = base::Seconds(machine.Step(16, budget.PromptTokens(16)));
+  const double with = base::Seconds(machine.Step(16, budget.PromptTokens(16, 16)));
   EXPECT_NEAR(with / base::Seconds(machine.Step(16, 0)), 2, 0.2);
 }
 
@@ -72,18 +82,18 @@ TEST(StepBudget, StaysWithinItsLimits) {
   limits.most_tokens = 100;
   StepBudget slow(limits, 4), quick(limits, 4);
   Teach(slow, {0.5, 0.5, 5}, 0, true, 20);
-  EXPECT_EQ(slow.PromptTokens(0), 7u);
-  EXPECT_EQ(slow.PromptTokens(1000), 7u) << "more than it knows of";
+  EXPECT_EQ(slow.PromptTokens(0, 0), 7u);
+  EXPECT_EQ(slow.PromptTokens(1000, 1000), 7u) << "more than it knows of";
   Teach(quick, {0, 1e-6, 1e-6}, 0, true, 20);
-  EXPECT_EQ(quick.PromptTokens(0), 100u);
+  EXPECT_EQ(quick.PromptTokens(0, 0), 100u);
 }
 
 TEST(StepBudget, AStepWithoutMeasurableTimeTeachesNothing) {
   StepBudget budget({}, 4);
-  const uint32_t before = budget.PromptTokens(2);
+  const uint32_t before = budget.PromptTokens(2, 2);
   budget.Observe(2, 0, base::Duration::zero());
   budget.Observe(0, 9, base::Duration::zero());
-  EXPECT_EQ(budget.PromptTokens(2), before);
+  EXPECT_EQ(budget.PromptTokens(2, 2), before);
 }
 
 TEST(StepBudget, KnowsNumbersThatItNeverSawFromTheirNeighbours) {
@@ -91,8 +101,8 @@ TEST(StepBudget, KnowsNumbersThatItNeverSawFromTheirNeighbours) {
   StepBudget budget({}, 16);
   Teach(budget, machine, 8, false, 5);
   Teach(budget, machine, 8, true, 30);
-  EXPECT_EQ(budget.PromptTokens(12), budget.PromptTokens(8));
-  EXPECT_LT(budget.PromptTokens(2), budget.PromptTokens(8));
+  EXPECT_EQ(budget.PromptTokens(12, 12), budget.PromptTokens(8, 8));
+  EXPECT_LT(budget.PromptTokens(2, 2), budget.PromptTokens(8, 8));
 }
 
 }  // namespace
