@@ -92,7 +92,7 @@ class Planner:
         if kind == "slow reader":
             wait = self.random.uniform(0.2, SLOW_READER_SECONDS * 0.8)
         if kind == "stalled reader":
-            wait = SLOW_READER_SECONDS * 1.5
+            wait = SLOW_READER_SECONDS * 5  # the time counts from when all buffers are full, which takes a busy server a while
         if kind == "same request id":
             request.request_id = "shared-%d" % self.random.randrange(3)
         return Call(kind, request, wait, self.random.random())
