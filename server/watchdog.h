@@ -1,12 +1,10 @@
 // Notices an engine that does not come back from a step.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
-#include <mutex>
-#include <thread>
 
 #include "server/base/clock.h"
+#include "server/base/periodic.h"
 
 namespace ebbinghaus {
 
@@ -16,18 +14,15 @@ class Watchdog {
  public:
   // `busy`: for how long the present step has been running.
   Watchdog(base::Duration timeout, std::function<base::Duration()> busy, std::function<void(bool stuck)> on_change);
-  ~Watchdog();  // returns when the thread has ended
 
  private:
-  void Run();
+  void Look();
 
   const base::Duration timeout_;
   const std::function<base::Duration()> busy_;
   const std::function<void(bool)> on_change_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool ends_ = false;  // guarded by mutex_
-  std::thread thread_;
+  bool stuck_ = false;  // of the thread
+  base::Periodic look_;  // last: uses all of the above
 };
 
 }  // namespace ebbinghaus

@@ -92,26 +92,4 @@ void WatchedFiles::Poll() {
   }
 }
 
-FilePoller::FilePoller(std::vector<std::unique_ptr<WatchedFiles>> files, base::Duration interval)
-    : files_(std::move(files)), interval_(interval), thread_([this] { Run(); }) {}
-
-FilePoller::~FilePoller() {
-  {
-    std::lock_guard lock(mutex_);
-    stopped_ = true;
-  }
-  condition_.notify_one();
-  thread_.join();
-}
-
-void FilePoller::Run() {
-  for (;;) {
-    {
-      std::unique_lock lock(mutex_);
-      if (condition_.wait_for(lock, interval_, [this] { return stopped_; })) return;
-    }
-    for (const std::unique_ptr<WatchedFiles>& files : files_) files->Poll();
-  }
-}
-
 }  // namespace ebbinghaus::rpc

@@ -1,17 +1,16 @@
 // Files that are read again when they change.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/base/clock.h"
+#include "server/base/periodic.h"
 
 namespace ebbinghaus::rpc {
 
@@ -47,21 +46,17 @@ class WatchedFiles {
   Contents tried_ = absl::UnknownError("");  // what was last used, or could not be
 };
 
-// A thread that polls.
+// A thread that polls, until this is destroyed.
 class FilePoller {
  public:
-  FilePoller(std::vector<std::unique_ptr<WatchedFiles>> files, base::Duration interval);
-  ~FilePoller();  // stops
+  FilePoller(std::vector<std::unique_ptr<WatchedFiles>> files, base::Duration interval)
+      : files_(std::move(files)), poll_(interval, [this] {
+          for (const std::unique_ptr<WatchedFiles>& files : files_) files->Poll();
+        }) {}
 
  private:
-  void Run();
-
   const std::vector<std::unique_ptr<WatchedFiles>> files_;
-  const base::Duration interval_;
-  std::mutex mutex_;
-  std::condition_variable condition_;
-  bool stopped_ = false;  // guarded by mutex_
-  std::thread thread_;    // last: uses all of the above
+  base::Periodic poll_;  // last: uses the files
 };
 
 }  // namespace ebbinghaus::rpc
