@@ -11,6 +11,7 @@
 #include "grpcpp/server_context.h"
 #include "gtest/gtest.h"
 #include "tests/unit/client/fake_server.h"
+#include "tests/unit/client/program.h"
 
 namespace ebbinghaus::client {
 namespace {
@@ -22,23 +23,10 @@ grpc::Status PlayThree(grpc::ServerContext&, const v1::GenerateRequest& request,
   return Play(Answer(request, {"a", "b", "c"}), writer);
 }
 
-struct Program {
-  int Run(std::vector<std::string> arguments, const std::string& target) {
-    arguments.insert(arguments.begin(), "bench");
-    arguments.insert(arguments.end(), {"--target", target});
-    return client::Run(arguments, console, cancellation);
-  }
-
-  std::istringstream in;
-  std::ostringstream out, err;
-  Console console{in, out, err};
-  Cancellation cancellation;
-};
-
 TEST(BenchTest, EveryClientGetsAsManyAnswersAsItWants) {
   FakeServer server(PlayThree);
   Program program;
-  ASSERT_EQ(program.Run({"--clients", "4", "--requests", "3", "--prompt-tokens", "9", "--json"},
+  ASSERT_EQ(program.Run({"bench", "--clients", "4", "--requests", "3", "--prompt-tokens", "9", "--json"},
                         server.target()),
             0)
       << program.err.str();
@@ -88,7 +76,7 @@ TEST(BenchTest, AnyOtherErrorEndsTheLoadAndIsTold) {
     return grpc::Status(grpc::StatusCode::INTERNAL, "broken");
   });
   Program program;
-  EXPECT_EQ(program.Run({"--clients", "3", "--duration", "1h"}, server.target()), 1);
+  EXPECT_EQ(program.Run({"bench", "--clients", "3", "--duration", "1h"}, server.target()), 1);
   EXPECT_THAT(program.out.str(), HasSubstr("INTERNAL"));
   EXPECT_THAT(program.err.str(), HasSubstr("broken"));
 }
@@ -97,7 +85,7 @@ TEST(BenchTest, ModesAreTakenInTurnAndTheTraceHasALinePerCall) {
   FakeServer server(PlayThree);
   Program program;
   const std::string path = ::testing::TempDir() + "bench_trace.jsonl";
-  ASSERT_EQ(program.Run({"--clients", "1", "--requests", "3", "--mode", "baseline,soft_delete",
+  ASSERT_EQ(program.Run({"bench", "--clients", "1", "--requests", "3", "--mode", "baseline,soft_delete",
                          "--trace", path},
                         server.target()),
             0)

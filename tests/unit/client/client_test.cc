@@ -12,6 +12,7 @@
 #include "grpcpp/server_context.h"
 #include "gtest/gtest.h"
 #include "tests/unit/client/fake_server.h"
+#include "tests/unit/client/program.h"
 
 namespace ebbinghaus::client {
 namespace {
@@ -23,21 +24,6 @@ grpc::Status PlayHello(grpc::ServerContext&, const v1::GenerateRequest& request,
                        FakeServer::Writer& writer) {
   return Play(Answer(request, {"Hel", "lo ", "\u4e2d"}), writer);
 }
-
-// A program run with standard input and output in memory.
-struct Program {
-  explicit Program(std::string input = "") : in(std::move(input)) {}
-
-  int Run(std::vector<std::string> arguments, const std::string& target) {
-    arguments.insert(arguments.end(), {"--target", target});
-    return client::Run(arguments, console, cancellation);
-  }
-
-  std::istringstream in;
-  std::ostringstream out, err;
-  Console console{in, out, err};
-  Cancellation cancellation;
-};
 
 TEST(ClientTest, GenerateSendsStandardInputAsAChatAndPrintsTheText) {
   FakeServer server(PlayHello);
