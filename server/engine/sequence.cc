@@ -37,6 +37,7 @@ Sequence::Sequence(base::SequenceSpec spec, model::Decoder* decoder, cache::Page
     : spec_(std::move(spec)),
       decoder_(decoder),
       policy_(memory::MakePolicy(spec_.mode, spec_.memory, decoder->config().layers)),
+      weighs_(WeighsAnything(*policy_, decoder->config().layers)),
       reserved_pages_(PagesNeeded(spec_, decoder->config(), pool->shape())),
       page_bytes_(pool->shape().page_bytes()),
       page_tokens_(pool->shape().page_tokens),
@@ -88,7 +89,7 @@ model::Segment Sequence::Begin(uint32_t prompt_tokens, std::vector<base::ForgetE
       forgotten = Forget();
       state_->Append(read_, clock_);
     }
-    pristine_ = pristine_ && forgotten.empty() && !WeighsAnything(*policy_, cache_.layers());
+    pristine_ = pristine_ && forgotten.empty() && !weighs_;
   }
   const bool observed = state_ || spec_.attention;
   return {.tokens = absl::MakeConstSpan(tokens_).subspan(read_, pass_rows_),

@@ -90,6 +90,7 @@ class Sequence final : private model::MemoryMediator {
   const base::SequenceSpec spec_;
   model::Decoder* const decoder_;
   const std::unique_ptr<const memory::MemoryPolicy> policy_;
+  const bool weighs_;  // in some layer slots do not all weigh the same
   const uint64_t reserved_pages_;
   const uint64_t page_bytes_, page_tokens_;
 
