@@ -45,9 +45,11 @@ class Envoy:
         try:
             self.admin = harness.wait_until(lambda: self._alive() and admin.exists() and admin.read_text(),
                                             "Envoy's admin address", harness.START_SECONDS)
-            # It listens once the first health checks are answered.
             self.address = harness.wait_until(lambda: self._alive() and self._listener(), "Envoy to listen",
                                               harness.START_SECONDS)
+            # It listens as soon as one replica is known to be healthy.
+            harness.wait_until(lambda: self._alive() and self._healthy() == [len(addresses)] * 2, "all to be healthy",
+                               harness.START_SECONDS)
         except BaseException:
             self._stop()
             print(self.read_log()[-4000:])
@@ -62,6 +64,9 @@ class Envoy:
             address = listener["local_address"]["socket_address"]
             return "%s:%d" % (address["address"], address["port_value"])
         return None
+
+    def _healthy(self):
+        return [self.statistic("cluster.%s.membership_healthy" % cluster) for cluster in ("ebbinghaus", "ebbinghaus_affinity")]
 
     def get(self, path):
         with urllib.request.urlopen("http://%s%s" % (self.admin, path), timeout=harness.STEP_SECONDS) as answer:

@@ -48,15 +48,21 @@ def test_node_loses_only_answers_that_had_begun_when_a_replica_is_killed(pb, mod
     program, modules = node
     with Fleet(model, tmp_path, 2, "--max-queue", "100") as fleet, tempfile.TemporaryFile(mode="w+") as output:
         def lines():
+            """Whole ones: it may be writing another."""
             output.seek(0)
-            return [json.loads(line) for line in output.read().splitlines()]
+            return [json.loads(line) for line in output.read().splitlines(True) if line.endswith("}\n")]
 
         client = subprocess.Popen(
             [program, str(NODE_CLIENT), fleet.target(), str(harness.ROOT / "proto"), str(DEPLOYED), str(replicas.STREAMS),
              str(replicas.LONG)], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             env={**os.environ, "NODE_PATH": modules})
+        def alive():
+            assert client.poll() is None, lines()
+            return True
+
         try:
-            harness.wait_until(lambda: replicas.victim_is_loaded(fleet, pb, 0), "the victim to be loaded", replicas.PATIENCE)
+            harness.wait_until(lambda: alive() and replicas.victim_is_loaded(fleet, pb, 0), "the victim to be loaded",
+                               replicas.PATIENCE)
             harness.wait_until(lambda: {"begun": fleet.name(0)} in lines(), "a token from the victim", replicas.PATIENCE)
             assert replicas.victim_is_loaded(fleet, pb, 0), "too fast: there is nothing to lose"
             fleet.kill(0)

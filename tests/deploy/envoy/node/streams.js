@@ -6,13 +6,28 @@ const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');
 
 const [target, protoFolder, serviceConfig, streams, tokens] = process.argv.slice(2);
-const definition = loader.loadSync('ebbinghaus/v1/inference.proto',
-                                   {includeDirs: [protoFolder], keepCase: true, defaults: true, oneofs: true, longs: Number});
+const definition = loader.loadSync('ebbinghaus/v1/inference.proto', {
+  includeDirs: [protoFolder], keepCase: true, defaults: true, oneofs: true, longs: Number,
+});
 const {InferenceService} = grpc.loadPackageDefinition(definition).ebbinghaus.v1;
 const client = new InferenceService(target, grpc.credentials.createInsecure(),
                                     {'grpc.service_config': fs.readFileSync(serviceConfig, 'utf8')});
 // Straight into the file, so that who waits for a line sees it at once.
 const tell = (line) => fs.writeSync(1, JSON.stringify(line) + '\n');
+
+// Until every server has answered: round_robin sends all calls to the first that is connected, as long as it is alone.
+async function untilAllAreConnected() {
+  const seen = new Set();
+  while (seen.size < target.split(',').length) {
+    await new Promise((resolve, reject) => {
+      client.Complete({text: 'x', max_new_tokens: 1}, (error, answer) => {
+        if (error) return reject(error);
+        seen.add(answer.started.model);
+        resolve();
+      });
+    });
+  }
+}
 
 const begun = new Set();
 
@@ -36,4 +51,6 @@ function stream(i) {
   }).then(() => tell(answer));
 }
 
-Promise.all(Array.from({length: Number(streams)}, (_, i) => stream(i))).then(() => client.close());
+untilAllAreConnected()
+  .then(() => Promise.all(Array.from({length: Number(streams)}, (_, i) => stream(i))))
+  .then(() => client.close());
