@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import subprocess
-import tempfile
 
 import grpc
 import pytest
@@ -46,11 +45,11 @@ def test_python_loses_no_call_in_a_rolling_restart(pb, model, tmp_path, propagat
 
 def test_node_loses_only_answers_that_had_begun_when_a_replica_is_killed(pb, model, tmp_path, node):
     program, modules = node
-    with Fleet(model, tmp_path, 2, "--max-queue", "100") as fleet, tempfile.TemporaryFile(mode="w+") as output:
+    file = tmp_path / "streams.log"
+    with Fleet(model, tmp_path, 2, "--max-queue", "100") as fleet, file.open("w") as output:
         def lines():
             """Whole ones: it may be writing another."""
-            output.seek(0)
-            return [json.loads(line) for line in output.read().splitlines(True) if line.endswith("}\n")]
+            return [json.loads(line) for line in file.read_text().splitlines(True) if line.endswith("}\n")]
 
         client = subprocess.Popen(
             [program, str(NODE_CLIENT), fleet.target(), str(harness.ROOT / "proto"), str(DEPLOYED), str(replicas.STREAMS),
