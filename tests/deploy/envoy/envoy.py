@@ -9,7 +9,7 @@ import urllib.request
 import harness
 
 DEPLOYED = harness.ROOT / "deploy/envoy/envoy.yaml"
-ENDPOINT = "address: ebbinghaus-headless, port_value: 50051"  # stands alone in a line, which is repeated per replica
+ENDPOINT = "address: ebbinghaus, port_value: 50051"  # stands alone in a line, which is repeated per replica
 LISTENER = "address: 0.0.0.0, port_value: 50050"
 ADMIN = "address: 127.0.0.1, port_value: 9901"
 
