@@ -141,6 +141,39 @@ def test_draining_finishes_what_runs_and_refuses_what_comes(pb, model):
         assert server.wait() == 0
 
 
+def hammer(pb, address, codes, stop):
+    """Calls without a pause and without retries; what they end with."""
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        stub = pb.Stub(channel)
+        while not stop.is_set():
+            try:
+                stub.Complete(pb.GenerateRequest(text="x", max_new_tokens=1, ignore_eos=True), timeout=harness.STEP_SECONDS)
+                codes.append(grpc.StatusCode.OK)
+            except grpc.RpcError as error:
+                codes.append(error.code())
+
+
+def test_calls_that_come_while_it_ends_are_told_to_go_elsewhere(pb, model):
+    """CANCELLED, which gRPC's own shutdown answers to some of them, would be retried by nobody."""
+    for _ in range(3):
+        codes, stop = [], threading.Event()
+        with harness.Server(model) as server:
+            clients = [threading.Thread(target=hammer, args=(pb, server.grpc_address, codes, stop)) for _ in range(12)]
+            for client in clients:
+                client.start()
+            try:
+                harness.wait_until(lambda: len(codes) > 200, "some answers")
+                server.signal()
+                assert server.wait() == 0
+                harness.wait_until(lambda: grpc.StatusCode.UNAVAILABLE in codes[-50:], "calls after the end")
+            finally:
+                stop.set()
+                for client in clients:
+                    client.join()
+        assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+
+
 def test_when_the_drain_timeout_passes_streams_end_in_order(pb, model):
     with harness.Server(model, "--drain-timeout", "100ms") as server:
         running = pb.Stub(server.channel).Generate(long_request(pb))
