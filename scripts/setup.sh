@@ -14,13 +14,14 @@ LIBRARIES=(
   libopenblas0-pthread # without it Debian 13's libtorch computes with the slow reference BLAS
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   libspdlog-dev prometheus-cpp-dev libcpp-httplib-dev nlohmann-json3-dev libpcre2-dev libicu-dev libssl-dev
-  libgtest-dev libgmock-dev libbenchmark-dev
+  libgtest-dev libgmock-dev
 )
 TOOLS=(ca-certificates curl unzip python3 python3-pip python3-venv)
 ALL=(
   shellcheck clang-format bible-kjv-text anarchism
   prometheus # promtool too
 )
+ALL=(shellcheck clang-format bible-kjv-text anarchism prometheus) # prometheus: promtool, which tries queries and rules
 
 # The Debian packages would fight with a Node.js, or be hidden by a Go, that came another way.
 command -v npm >/dev/null || ALL+=(npm)
