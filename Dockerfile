@@ -21,7 +21,7 @@ COPY client client
 COPY server server
 # The cache makes a second build quick; without one everything is compiled. The build tree would be a large layer.
 RUN --mount=type=cache,target=/ccache \
-    export CCACHE_DIR=/ccache && . scripts/lib.sh && \
+    export CCACHE_DIR=/ccache CCACHE_MAXSIZE=1G && . scripts/lib.sh && \
     cmake --preset release -DEBBINGHAUS_TESTS=OFF && \
     cmake --build --preset release -j "$(build_jobs)" --target ebbinghaus-server ebbinghaus && \
     install -D --strip --target-directory=/out/bin build/release/bin/ebbinghaus-server build/release/bin/ebbinghaus && \
@@ -34,7 +34,7 @@ FROM ${BASE} AS packages
 COPY --from=build /out/runtime-packages /tmp/runtime-packages
 RUN export DEBIAN_FRONTEND=noninteractive && apt-get -q update && \
     xargs apt-get -q -y install --no-install-recommends < /tmp/runtime-packages && \
-    useradd --uid 65532 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ebbinghaus && \
+    useradd -K UID_MAX=65533 -K GID_MAX=65533 --uid 65532 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ebbinghaus && \
     apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/* /tmp/runtime-packages
 
 # --- sbom: the list of all that, by Debian's own records ---
@@ -50,7 +50,7 @@ RUN python3 deploy/container/sbom.py --dpkg /packages/dpkg --os-release /package
 FROM ${BASE} AS fetch
 RUN export DEBIAN_FRONTEND=noninteractive && apt-get -q update && \
     apt-get -q -y install --no-install-recommends ca-certificates curl python3 python3-pip unzip && \
-    useradd --uid 65532 --user-group --no-create-home --home-dir /models --shell /usr/sbin/nologin ebbinghaus && \
+    useradd -K UID_MAX=65533 -K GID_MAX=65533 --uid 65532 --user-group --no-create-home --home-dir /models --shell /usr/sbin/nologin ebbinghaus && \
     install -d -o 65532 -g 65532 /models && \
     apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/*
 COPY scripts/lib.sh scripts/fetch-model.sh /opt/ebbinghaus/scripts/

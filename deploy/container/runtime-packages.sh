@@ -22,7 +22,7 @@ mapfile -t files < <(sed -n 's|^[^/]*=> \(/[^ ]*\) .*|\1|p' <<<"$libraries" | xa
 }
 # Debian 12 has some of them on record in /lib, which is a link to /usr/lib. Fails when one belongs to no package.
 owners=$(dpkg-query --search "${files[@]/#\/usr/*}")
-{
-  printf '%s\n' "${packages[@]}"
-  sed 's/[:,].*//' <<<"$owners"
-} | sort -u
+while IFS=: read -r package _; do # `libx1:amd64: /usr/lib/libx.so.1`
+  packages+=("$package")
+done <<<"$owners"
+printf '%s\n' "${packages[@]}" | sort -u
