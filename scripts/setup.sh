@@ -22,6 +22,8 @@ ALL=(
   prometheus # promtool too
 )
 ALL=(shellcheck clang-format bible-kjv-text anarchism prometheus) # prometheus: promtool, which tries queries and rules
+ALL=(shellcheck clang-format bible-kjv-text anarchism)
+ALL+=(buildah debootstrap podman runc) # images without a daemon, on a Debian 13 made here
 
 # The Debian packages would fight with a Node.js, or be hidden by a Go, that came another way.
 command -v npm >/dev/null || ALL+=(npm)

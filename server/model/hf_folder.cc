@@ -168,14 +168,17 @@ absl::Status HuggingFaceFolder::OpenTensors() {
   return absl::NotFoundError(absl::StrCat("neither ", kSingle, " nor ", kIndex, " is there (pytorch_model.bin is not supported)"));
 }
 
-// The hub's cache keeps a model in models--ORGANIZATION--NAME/snapshots/REVISION: the revision would say little.
+// The hub's cache keeps a model in models--ORGANIZATION--NAME/snapshots/REVISION: the revision would say little, and so would
+// a link to that folder, such as /models/current in a container.
 std::string FolderName(const std::string& folder) {
   std::error_code error;
   std::filesystem::path path = std::filesystem::absolute(folder, error).lexically_normal();
   if (path.filename().empty()) path = path.parent_path();  // a trailing slash
-  const std::string hub_name = path.parent_path().parent_path().filename().string();
-  if (path.parent_path().filename() == "snapshots" && absl::StartsWith(hub_name, "models--")) {
-    return hub_name.substr(hub_name.rfind("--") + 2);
+  for (const std::filesystem::path& place : {path, std::filesystem::weakly_canonical(path, error)}) {
+    const std::string hub_name = place.parent_path().parent_path().filename().string();
+    if (place.parent_path().filename() == "snapshots" && absl::StartsWith(hub_name, "models--")) {
+      return hub_name.substr(hub_name.rfind("--") + 2);
+    }
   }
   return path.filename().string();
 }

@@ -168,6 +168,24 @@ TEST(Checkpoint, OpensAFolderWithOneGgufFileAndRefusesTwo) {
   EXPECT_THAT(ErrorOf(folder.path()), HasSubstr("2 .gguf files"));
 }
 
+TEST(Checkpoint, NamesAModelOfTheHubsCacheAfterItAlsoBehindALink) {
+  const TemporaryFolder folder;
+  const std::filesystem::path snapshot = folder.Path("models--owner--small-llama") + "/snapshots/0123abcd";
+  std::filesystem::create_directories(snapshot.parent_path());
+  std::filesystem::copy(std::string(kModels) + "llama", snapshot);
+  std::filesystem::create_directory_symlink(snapshot, folder.Path("current"));
+  std::filesystem::create_directory_symlink(std::filesystem::absolute(std::string(kModels) + "llama"), folder.Path("mine"));
+  const std::pair<std::string, const char*> names[] = {{snapshot.string(), "small-llama"},
+                                                       {folder.Path("current"), "small-llama"},
+                                                       {folder.Path("current/"), "small-llama"},
+                                                       {folder.Path("mine"), "mine"}};
+  for (const auto& [path, name] : names) {
+    const auto checkpoint = Open(path);
+    ASSERT_NE(checkpoint, nullptr) << path;
+    EXPECT_EQ(checkpoint->config().name, name) << path;
+  }
+}
+
 TEST(Checkpoint, RefusesAPipeInsteadOfWaitingForIt) {
   const TemporaryFolder folder;
   ASSERT_EQ(mkfifo(folder.Path("pipe.gguf").c_str(), 0600), 0);
