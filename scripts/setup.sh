@@ -19,11 +19,9 @@ LIBRARIES=(
 TOOLS=(ca-certificates curl unzip python3 python3-pip python3-venv)
 ALL=(
   shellcheck clang-format bible-kjv-text anarchism
-  prometheus # promtool too
+  buildah debootstrap podman runc # images without a daemon, on a Debian 13 made here
+  prometheus                      # promtool too
 )
-ALL=(shellcheck clang-format bible-kjv-text anarchism prometheus) # prometheus: promtool, which tries queries and rules
-ALL=(shellcheck clang-format bible-kjv-text anarchism)
-ALL+=(buildah debootstrap podman runc) # images without a daemon, on a Debian 13 made here
 
 # The Debian packages would fight with a Node.js, or be hidden by a Go, that came another way.
 command -v npm >/dev/null || ALL+=(npm)
