@@ -42,8 +42,9 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
-// For the last messages of a drained server to leave.
-constexpr std::chrono::milliseconds kCloseGrace{2000};
+// For the last messages of a drained server to leave, and then for the network to bring them to the clients: a connection
+// on which a request lies unread is reset when the process ends, and what was on its way may be lost with it.
+constexpr std::chrono::milliseconds kCloseGrace{2000}, kLastBytes{200};
 
 std::map<std::string, std::string> Environment() {
   std::map<std::string, std::string> all;
@@ -175,6 +176,7 @@ void Drain(const Configuration& c, ShutdownSignal& signal, ServingState& state, 
   });
   scheduler.Drain(signal.signals() > 1 ? base::Duration::zero() : c.drain_timeout);
   service.WaitForAnswers(kCloseGrace);
+  signal.WaitForAnother(kLastBytes);
   signal.OnNext(nullptr);
   scheduler::LogInfo("stopped");
 }

@@ -10,8 +10,9 @@
 namespace ebbinghaus::rpc {
 
 // Streams the mailbox's events, one write at a time: while the client does not read, events stay in the mailbox, which
-// fills up and so pauses this sequence alone; when the mailbox is abandoned, the call is cancelled. The client's cancellation is passed on to the mailbox at once.
-// `underway` is held until all that there is to send has been handed to the network. Owns itself.
+// fills up and so pauses this sequence alone; when the mailbox is abandoned, the call is cancelled. The client's cancellation
+// is passed on to the mailbox at once. `underway` is held until all that there is to send has been handed to the network.
+// Owns itself.
 grpc::ServerWriteReactor<v1::GenerateResponse>* StreamEvents(grpc::CallbackServerContext* context,
                                                                std::shared_ptr<scheduler::Mailbox> mailbox,
                                                                std::shared_ptr<void> underway = nullptr);
