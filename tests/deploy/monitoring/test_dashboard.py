@@ -29,11 +29,11 @@ def errors(typescript, dashboards):
         old.unlink()
     for name, dashboard in dashboards.items():
         (folder / ("check_%s.ts" % name)).write_text(literals(dashboard))
-    done = subprocess.run([*compiler, "-p", str(folder), "--pretty", "false"], capture_output=True, text=True, timeout=300,
+    done = subprocess.run([*compiler, "--pretty", "false"], cwd=folder, capture_output=True, text=True, timeout=300,
                           check=False)
     found = {name: [] for name in dashboards}
     for line in done.stdout.splitlines():
-        match = re.match(r"check_(\w+)\.ts\(\d+,\d+\): error (.*)", line[line.find("check_"):] if "check_" in line else line)
+        match = re.match(r"check_(\w+)\.ts\(\d+,\d+\): error (.*)", line)
         if match:
             found[match[1]].append(match[2])
         else:
@@ -166,3 +166,24 @@ def test_grafana_is_given_the_data_source_and_the_dashboards():
     provider, = deployed.load(deployed.GRAFANA / "provisioning/dashboards/ebbinghaus.yml")["providers"]
     assert provider["type"] == "file" and provider["options"]["path"] == "/etc/grafana/dashboards"
     assert "ebbinghaus" in deployed.dashboards()
+
+
+def test_the_types_are_of_the_grafana_that_compose_starts():
+    compose = deployed.ROOT / "deploy/compose.yaml"
+    if not compose.exists():
+        pytest.skip("missing: deploy/compose.yaml")
+    image = deployed.load(compose)["services"]["grafana"]["image"]
+    package = json.loads((deployed.ROOT / "tests/deploy/monitoring/grafana-types/package.json").read_text())
+    assert image == "grafana/grafana:" + package["dependencies"]["@grafana/schema"]
+
+
+def test_compose_mounts_what_prometheus_and_grafana_read():
+    compose = deployed.ROOT / "deploy/compose.yaml"
+    if not compose.exists():
+        pytest.skip("missing: deploy/compose.yaml")
+    services = deployed.load(compose)["services"]
+    assert "./prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
+    assert "./grafana/provisioning:/etc/grafana/provisioning:ro" in services["grafana"]["volumes"]
+    assert "./grafana/dashboards:/etc/grafana/dashboards:ro" in services["grafana"]["volumes"]
+    target, = deployed.load(deployed.PROMETHEUS / "targets.yml")[0]["targets"]
+    assert target.rsplit(":", 1)[0] in services
