@@ -26,6 +26,7 @@ absl::Status RunCommand(const Options& options, const Credentials& credentials,
   absl::StatusOr<Connection> connection =
       Connection::Open(options.target, credentials, options.timeout, cancellation);
   if (!connection.ok()) return connection.status();
+  if (options.affinity) connection->SetAffinity(*options.affinity);
   switch (options.command) {
     case Command::kGenerate:
       return RunGenerate(options, prompt, *connection, console);

@@ -15,6 +15,8 @@
 namespace ebbinghaus::client {
 namespace {
 
+constexpr char kAffinity[] = "ebbinghaus-affinity";
+
 std::chrono::system_clock::time_point Deadline(absl::Duration from_now) {
   return std::chrono::system_clock::now() + absl::ToChronoNanoseconds(from_now);
 }
@@ -87,6 +89,7 @@ absl::Status Connection::Call(const std::function<grpc::Status(grpc::ClientConte
   grpc::ClientContext context;
   if (timeout_) context.set_deadline(Deadline(*timeout_));
   if (!token_.empty()) context.AddMetadata("authorization", absl::StrCat("Bearer ", token_));
+  if (!affinity_.empty()) context.AddMetadata(kAffinity, affinity_);
   Cancellation::Scope watched(*cancellation_, context);
   return FromGrpc(call(context));
 }

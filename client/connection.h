@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,9 +30,14 @@ class Connection {
                                          std::optional<absl::Duration> timeout,
                                          Cancellation& cancellation);
 
+  // Names the conversation that all further calls belong to. A proxy before several servers sends
+  // calls with the same name to the same server, whose prefix cache has what was read before.
+  // Requires: fit to be metadata.
+  void SetAffinity(std::string name) { affinity_ = std::move(name); }
+
   v1::InferenceService::Stub& inference() { return *stub_; }
 
-  // Runs one call with deadline and token set and the cancellation watching it.
+  // Runs one call with deadline, token and affinity set and the cancellation watching it.
   absl::Status Call(const std::function<grpc::Status(grpc::ClientContext&)>& call);
 
   // The serving status that grpc.health.v1 reports for the whole server: SERVING, NOT_SERVING, ...
@@ -43,7 +49,8 @@ class Connection {
 
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::InferenceService::Stub> stub_;
-  std::string token_;  // empty: none
+  std::string token_;     // empty: none
+  std::string affinity_;  // empty: none
   std::optional<absl::Duration> timeout_;
   Cancellation* cancellation_;
 };

@@ -1,8 +1,10 @@
 #include "client/options.h"
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -101,6 +103,17 @@ absl::Status SetTarget(Options& o, absl::string_view text) {
   return absl::OkStatus();
 }
 
+// gRPC ends the program when metadata holds anything else.
+absl::Status SetAffinity(Options& o, absl::string_view text) {
+  const bool fits =
+      std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+  if (text.empty() || text.size() > 256 || !fits) {
+    return Expected("1 to 256 printable ASCII characters without spaces", absl::CHexEscape(text));
+  }
+  o.affinity = std::string(text);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<absl::Duration> ParseTime(absl::string_view text) {
   absl::Duration timeout;
   double seconds = 0;
@@ -182,6 +195,9 @@ std::vector<Flag> MakeFlags() {
       {"allow-insecure-auth", "", kEverywhere,
        "send the token without TLS to other machines too, where it can be overheard",
        Switch(&O::allow_insecure_auth)},
+      {"affinity", "NAME", kAnswering,
+       "a conversation's name: a proxy before several servers sends the same name to the same one",
+       SetAffinity},
       {"prompt", "TEXT", kPrompted, "the prompt; without it and --prompt-file: standard input",
        Text(&O::prompt)},
       {"prompt-file", "FILE", kPrompted, "the prompt from a file; - is standard input",

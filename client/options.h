@@ -29,6 +29,7 @@ struct Options {
   std::optional<std::string> token_file;
   bool allow_insecure_auth = false;
 
+  std::optional<std::string> affinity;  // fit to be metadata: 1 to 256 printable ASCII, no spaces
   std::optional<std::string> prompt;       // at most one of these two; neither: standard input
   std::optional<std::string> prompt_file;  // "-" is standard input
   bool raw = false;                        // the prompt as it is, without a chat template

@@ -14,11 +14,14 @@ LIBRARIES=(
   libopenblas0-pthread # without it Debian 13's libtorch computes with the slow reference BLAS
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   libspdlog-dev prometheus-cpp-dev libcpp-httplib-dev nlohmann-json3-dev libpcre2-dev libicu-dev libssl-dev
-  libgtest-dev libgmock-dev libbenchmark-dev
+  libgtest-dev libgmock-dev
 )
 TOOLS=(ca-certificates curl unzip python3 python3-pip python3-venv)
-ALL=(shellcheck clang-format bible-kjv-text anarchism)
-ALL+=(buildah debootstrap podman runc) # images without a daemon, on a Debian 13 made here
+ALL=(
+  shellcheck clang-format bible-kjv-text anarchism
+  buildah debootstrap podman runc # images without a daemon, on a Debian 13 made here
+  prometheus                      # promtool too
+)
 
 # The Debian packages would fight with a Node.js, or be hidden by a Go, that came another way.
 command -v npm >/dev/null || ALL+=(npm)
@@ -66,9 +69,15 @@ if ((EUID != 0)); then
 fi
 apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300
   -o Acquire::Retries=3)
+# Its package starts a server on port 9090 at once and at every boot. The tests need the programs alone.
+unwanted_service=false
+[[ " ${missing[*]} " != *" prometheus "* || ! -d /run/systemd/system ]] || unwanted_service=true
 log "setup: installing ${missing[*]}"
 "${apt[@]}" update >&2
 "${apt[@]}" install --no-install-recommends "${missing[@]}" >&2
+if $unwanted_service; then
+  "${as_root[@]}" systemctl disable --quiet --now prometheus.service >&2 || log "note: prometheus.service still runs"
+fi
 
 mapfile -t missing < <(missing_packages)
 ((${#missing[@]} == 0)) || die "still missing after the installation: ${missing[*]}"

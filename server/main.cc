@@ -1,4 +1,6 @@
 // The composition root: the only place where the model's side and the network's side meet.
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -40,8 +42,9 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
-// For the last messages of a drained server to leave; calls that only watch its health never end by themselves.
-constexpr std::chrono::milliseconds kCloseGrace{2000}, kIdleCloseGrace{300};
+// For the last messages of a drained server to leave, and then for the network to bring them to the clients: a connection
+// on which a request lies unread is reset when the process ends, and what was on its way may be lost with it.
+constexpr std::chrono::milliseconds kCloseGrace{2000}, kLastBytes{200};
 
 std::map<std::string, std::string> Environment() {
   std::map<std::string, std::string> all;
@@ -157,9 +160,9 @@ void ConfigureLog(const ParsedConfiguration& parsed) {
 
 // NOT_SERVING at once, so that nobody new is sent here; calls are taken until `drain_propagation` has passed, by when
 // everybody should know; those underway have `drain_timeout` to finish. The second signal skips both waits, the third ends
-// every call.
+// every call. When this returns all answers have left.
 void Drain(const Configuration& c, ShutdownSignal& signal, ServingState& state, scheduler::Scheduler& scheduler,
-           rpc::GrpcServer& grpc) {
+           rpc::InferenceService& service, rpc::GrpcServer& grpc) {
   scheduler::LogInfo("draining");
   state.Draining();
   signal.WaitForAnother(c.drain_propagation);
@@ -171,10 +174,9 @@ void Drain(const Configuration& c, ShutdownSignal& signal, ServingState& state, 
       scheduler.BeginDrain(base::Duration::zero());
     }
   });
-  const scheduler::Status before = scheduler.status();
-  const bool idle = before.running == 0 && before.queued == 0;
   scheduler.Drain(signal.signals() > 1 ? base::Duration::zero() : c.drain_timeout);
-  grpc.Shutdown(idle ? kIdleCloseGrace : kCloseGrace);
+  service.WaitForAnswers(kCloseGrace);
+  signal.WaitForAnother(kLastBytes);
   signal.OnNext(nullptr);
   scheduler::LogInfo("stopped");
 }
@@ -233,9 +235,10 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
   std::cout << "ready grpc=" << c.listen.host << ":" << (*grpc)->port() << " http=" << c.http_listen.host << ":"
             << (*http)->port() << " model=" << scheduler->model().name << std::endl;
   signal.Wait();
-  Drain(c, signal, state, *scheduler, **grpc);
-  state.OnChange(nullptr);
-  return EXIT_SUCCESS;
+  Drain(c, signal, state, *scheduler, *service, **grpc);
+  // Not by way of gRPC's shutdown: it ends calls that come meanwhile as CANCELLED, which nobody retries. A connection that
+  // the kernel closes ends them as UNAVAILABLE, and whoever sent them goes to another server.
+  _exit(EXIT_SUCCESS);
 }
 
 }  // namespace

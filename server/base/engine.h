@@ -121,7 +121,8 @@ class Engine {
   virtual const ModelInfo& model() const = 0;
 
   // Begins with what the prefix cache has of the prompt; the rest is to be read.
-  // Errors: ResourceExhausted when the K/V pool cannot hold what the sequence may need.
+  // Errors: ResourceExhausted when the K/V pool cannot hold what the sequence may need beside the others, and the same as
+  // base::NeverFits when it could not by itself.
   virtual absl::StatusOr<SequenceId> Add(SequenceSpec spec) = 0;
 
   // Runs one iteration for every item; one outcome per item, in their order. A failure stays with its sequence.

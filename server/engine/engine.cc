@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/host_memory.h"
+#include "server/base/retry.h"
 #include "server/base/status_macros.h"
 #include "server/cache/page_pool.h"
 #include "server/engine/kv_memory.h"
@@ -35,6 +36,12 @@ class DecoderEngine final : public base::Engine {
   // be reclaimed in time, and it is no reason to refuse anybody.
   absl::StatusOr<SequenceId> Add(base::SequenceSpec spec) override {
     const uint64_t needed = Sequence::PagesNeeded(spec, decoder_->config(), pool_.shape());
+    if (needed > pool_.capacity_pages()) {
+      return base::NeverFits(absl::ResourceExhaustedError(absl::StrCat(
+          "K/V memory: the request may need ", needed * pool_.shape().page_bytes(), " bytes, which is more than the server's ",
+          kv_capacity_bytes(), "; lower max_new_tokens, shorten the prompt, set memory.max_live_tokens in sparse_attention, "
+          "or start the server with a larger --kv-memory")));
+    }
     if (reserved_pages_ + needed > pool_.capacity_pages()) {
       return absl::ResourceExhaustedError(
           absl::StrCat("K/V memory: the request may need ", needed * pool_.shape().page_bytes(), " bytes, free are ",

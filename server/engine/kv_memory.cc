@@ -31,7 +31,8 @@ absl::StatusOr<uint64_t> KvMemoryBytes(uint64_t asked, uint64_t limit, uint64_t 
                                                      Megabytes(limit)));
   }
   const uint64_t usable = (limit == 0 ? kUnknownLimit : limit) / 5 * 4;
-  if (beside + least <= usable) return usable - beside;
+  // What the prefix cache keeps beside the pool takes a sixteenth of its capacity at most.
+  if (const uint64_t pool = usable > beside ? (usable - beside) / 17 * 16 : 0; pool >= least) return pool;
   return absl::ResourceExhaustedError(absl::StrCat(
       Sum(weight_bytes, "K/V of at least "), Megabytes(least), " = ", Megabytes(beside + least), ", but 80 % of what this "
       "machine or cgroup has are ", Megabytes(usable), "; smaller weights (--weights int8 or int4) or an explicit --kv-memory "

@@ -10,8 +10,8 @@ namespace ebbinghaus::engine {
 // Beside weights and K/V: the buffers of a step, tokenizer and vocabulary, connections and mailboxes, libtorch itself.
 inline constexpr uint64_t kWorkspaceBytes = uint64_t{512} << 20;
 
-// What the page pool may hold, in bytes: `asked`, or with 0 what weights and workspace leave of 80 % of `limit`, the memory
-// of this machine or cgroup (other processes live there too). `limit` 0: not known; then nothing is
+// What the page pool may hold, in bytes: `asked`, or with 0 what weights, workspace and the prefix cache's own memory leave
+// of 80 % of `limit`, the memory of this machine or cgroup (other processes live there too). `limit` 0: not known; then nothing is
 // checked against it, and 8 GiB are assumed for the default.
 // `least`: one page in every layer.
 // Errors: InvalidArgument for less than `least`; ResourceExhausted, with the whole sum, when it does not fit.

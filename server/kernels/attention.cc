@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 namespace ebbinghaus::kernels {
@@ -67,6 +66,7 @@ void Attention::PrepareThreads(std::span<const AttentionTask> tasks) {
     Grow(thread.block_sum, rows);
     Grow(thread.weights, kBlockSlots);
     Grow(thread.factors, kBlockSlots);
+    Grow(thread.shares, group_);
     Grow(thread.strip, rows * strip_slots);
     Grow(thread.strip_maximum, rows * strip_slots / kBlockSlots);
     Grow(thread.mass, kTileTokens * strip_slots);
@@ -130,8 +130,8 @@ void Attention::RunDecode() {
   });
   for (int64_t i = 0; i < count; ++i) {
     if (!decoding_[i].mass) continue;
-    team_.For(decoding_[i].blocks, 4, [&](int64_t begin, int64_t end, int) {
-      for (int64_t block = begin; block < end; ++block) DecodeMass(i, block);
+    team_.For(decoding_[i].blocks, 4, [&](int64_t begin, int64_t end, int thread) {
+      for (int64_t block = begin; block < end; ++block) DecodeMass(i, block, threads_[thread]);
     });
   }
 }
@@ -167,11 +167,12 @@ const float* Attention::ValueFactors(const KvBlock& block, const float* factors,
   return thread.factors.data();
 }
 
-void Attention::MixRows(const KvBlock& block, const float* factors, int64_t rows, float* mixed, Thread& thread) const {
+void Attention::MixRows(const KvBlock& block, const float* probabilities, const float* factors, int64_t rows, float* mixed,
+                        Thread& thread) const {
   const int64_t row_bytes = kernels_.kv_row_bytes(layout_.form, kBlockSlots);
   const int64_t used = (block.slots + 15) / 16 * 16;
   for (int64_t r = 0; r < rows; ++r) {
-    kernels_.prepare_kv_row(layout_.form, &thread.scores[r * kBlockSlots], factors, used,
+    kernels_.prepare_kv_row(layout_.form, probabilities + r * kBlockSlots, factors, used,
                             thread.probabilities.data() + r * row_bytes);
   }
   kernels_.mix(layout_, block, thread.probabilities.data(), rows, mixed);
@@ -186,19 +187,18 @@ void Attention::DecodeBlock(const Decode& decode, int64_t head, int64_t block, T
     kernels_.prepare_kv_row(layout_.form, task.queries + (head * group_ + g) * layout_.head_size, nullptr, layout_.head_size,
                             thread.queries.data() + g * query_bytes);
   }
-  kernels_.scores(layout_, kv, thread.queries.data(), group_, thread.scores.data());
+  float* const scores =
+      decode.mass ? &probabilities_[decode.first_probability + (head * decode.blocks + block) * group_ * kBlockSlots]
+                  : thread.scores.data();
+  kernels_.scores(layout_, kv, thread.queries.data(), group_, scores);
   const float *log_weights, *factors;
   BlockWeights(task, block, kv.slots, thread, log_weights, factors);
   float *maximum = &partial_maximum_[item * group_], *sum = &partial_sum_[item * group_];
   for (int64_t g = 0; g < group_; ++g) {
-    kernels_.block_softmax(&thread.scores[g * kBlockSlots], kv.slots, log_weights, factors, &maximum[g], &sum[g]);
-    if (decode.mass) {
-      float* kept = &probabilities_[decode.first_probability + ((head * group_ + g) * decode.blocks + block) * kBlockSlots];
-      std::memcpy(kept, &thread.scores[g * kBlockSlots], kBlockSlots * sizeof(float));
-    }
+    kernels_.block_softmax(scores + g * kBlockSlots, kv.slots, log_weights, factors, &maximum[g], &sum[g]);
   }
   float* mixed = &partial_mixed_[item * group_ * size];
-  MixRows(kv, ValueFactors(kv, factors, thread), group_, mixed, thread);
+  MixRows(kv, scores, ValueFactors(kv, factors, thread), group_, mixed, thread);
   if (decode.blocks > 1 || decode.mass) return;
   for (int64_t g = 0; g < group_; ++g) {
     float* out = task.out + (head * group_ + g) * layout_.head_size;
@@ -229,17 +229,21 @@ void Attention::MergeBlocks(int64_t index, int64_t head) {
   }
 }
 
-void Attention::DecodeMass(int64_t index, int64_t block) {
+void Attention::DecodeMass(int64_t index, int64_t block, Thread& thread) const {
   const Decode& decode = decoding_[index];
   const AttentionTask& task = *decode.task;
   float* mass = task.last_row_mass + block * kBlockSlots;
   const int64_t slots = std::min(kBlockSlots, task.live - block * kBlockSlots), used = (slots + 15) / 16 * 16;
   std::fill_n(mass, used, 0.0f);
-  for (int64_t h = 0; h < heads_; ++h) {
-    const int64_t item = decode.first_item + h / group_ * decode.blocks + block;
-    const float maximum = totals_[(index * heads_ + h) * 2], sum = totals_[(index * heads_ + h) * 2 + 1];
-    const float factor = std::exp(partial_maximum_[item * group_ + h % group_] - maximum) / (sum * static_cast<float>(heads_));
-    kernels_.add_scaled(&probabilities_[decode.first_probability + (h * decode.blocks + block) * kBlockSlots], factor, used, mass);
+  for (int64_t head = 0; head < layout_.kv_heads; ++head) {
+    const int64_t item = head * decode.blocks + block;
+    for (int64_t g = 0; g < group_; ++g) {
+      const float* total = &totals_[(index * heads_ + head * group_ + g) * 2];  // maximum, sum
+      thread.shares[g] = std::exp(partial_maximum_[(decode.first_item + item) * group_ + g] - total[0]) /
+                         (total[1] * static_cast<float>(heads_));
+    }
+    kernels_.add_scaled_rows(&probabilities_[decode.first_probability + item * group_ * kBlockSlots], thread.shares.data(), group_,
+                             used, mass);
   }
   if (task.first_mass_row > 0) return;
   const int64_t first = block * kBlockSlots;
@@ -291,17 +295,15 @@ void Attention::RunRows(const AttentionTask& task, int64_t first, int64_t count,
     std::fill_n(thread.merged.begin(), rows * size, 0.0f);
     for (int64_t block = 0; block < blocks; ++block) {
       const KvBlock kv = BlockOf(layout_, task.pages, head, block, seen);
-      kernels_.scores(layout_, kv, thread.queries.data(), rows, thread.scores.data());
+      float* const scores = mass ? &thread.strip[block * rows * kBlockSlots] : thread.scores.data();
+      kernels_.scores(layout_, kv, thread.queries.data(), rows, scores);
       for (int64_t row = 0; row < rows; ++row) {
         const int64_t visible = older + first + row / group_ + 1 - block * kBlockSlots;
-        float* scores = &thread.scores[row * kBlockSlots];
-        kernels_.block_softmax(scores, std::clamp<int64_t>(visible, 0, kv.slots), nullptr, nullptr,
+        kernels_.block_softmax(scores + row * kBlockSlots, std::clamp<int64_t>(visible, 0, kv.slots), nullptr, nullptr,
                                &thread.block_maximum[row], &thread.block_sum[row]);
-        if (!mass) continue;
-        std::memcpy(&thread.strip[(row * blocks + block) * kBlockSlots], scores, kBlockSlots * sizeof(float));
-        thread.strip_maximum[row * blocks + block] = thread.block_maximum[row];
+        if (mass) thread.strip_maximum[block * rows + row] = thread.block_maximum[row];
       }
-      MixRows(kv, ValueFactors(kv, nullptr, thread), rows, thread.mixed.data(), thread);
+      MixRows(kv, scores, ValueFactors(kv, nullptr, thread), rows, thread.mixed.data(), thread);
       for (int64_t row = 0; row < rows; ++row) {
         Merge(thread.block_maximum[row], thread.block_sum[row], &thread.mixed[row * size], size, thread.maximum[row],
               thread.sum[row], &thread.merged[row * size]);
@@ -318,13 +320,14 @@ void Attention::RunRows(const AttentionTask& task, int64_t first, int64_t count,
 
 // mass of each row += its heads' probabilities / H.
 void Attention::AddHeadsMass(int64_t rows, int64_t blocks, Thread& thread) const {
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t block = 0; block < blocks; ++block) {
-      const float maximum = thread.strip_maximum[row * blocks + block];
-      if (maximum == kNothing) continue;
-      const float factor = std::exp(maximum - thread.maximum[row]) / (thread.sum[row] * static_cast<float>(heads_));
-      kernels_.add_scaled(&thread.strip[(row * blocks + block) * kBlockSlots], factor, kBlockSlots,
-                          &thread.mass[(row / group_ * blocks + block) * kBlockSlots]);
+  for (int64_t block = 0; block < blocks; ++block) {
+    for (int64_t first = 0; first < rows; first += group_) {
+      for (int64_t row = first; row < first + group_; ++row) {
+        thread.shares[row - first] = std::exp(thread.strip_maximum[block * rows + row] - thread.maximum[row]) /
+                                     (thread.sum[row] * static_cast<float>(heads_));
+      }
+      kernels_.add_scaled_rows(&thread.strip[(block * rows + first) * kBlockSlots], thread.shares.data(), group_, kBlockSlots,
+                               &thread.mass[(first / group_ * blocks + block) * kBlockSlots]);
     }
   }
 }

@@ -63,6 +63,7 @@ class Attention {
     std::vector<float> maximum, sum;              // running, per row
     std::vector<float> block_maximum, block_sum;  // of the block at hand
     std::vector<float> weights, factors;
+    std::vector<float> shares;  // of a kv head's query heads in the mass, which their blocks are multiplied by
     // Of rows whose mass is wanted: every block's probabilities and maxima of one kv head, and the mass so far.
     std::vector<float> strip, strip_maximum, mass;
     std::vector<int64_t> column_sums;
@@ -79,12 +80,13 @@ class Attention {
   void BlockWeights(const AttentionTask& task, int64_t block, int64_t slots, Thread& thread, const float*& log_weights,
                     const float*& factors) const;
   const float* ValueFactors(const KvBlock& block, const float* factors, Thread& thread) const;
-  void MixRows(const KvBlock& block, const float* factors, int64_t rows, float* mixed, Thread& thread) const;
+  void MixRows(const KvBlock& block, const float* probabilities, const float* factors, int64_t rows, float* mixed,
+               Thread& thread) const;
 
   void RunDecode();
   void DecodeBlock(const Decode& decode, int64_t head, int64_t block, Thread& thread);
   void MergeBlocks(int64_t index, int64_t head);
-  void DecodeMass(int64_t index, int64_t block);
+  void DecodeMass(int64_t index, int64_t block, Thread& thread) const;
 
   void RunPrefill(const AttentionTask& task);
   void RunRows(const AttentionTask& task, int64_t first, int64_t count, Thread& thread);
@@ -99,7 +101,7 @@ class Attention {
   std::vector<Decode> decoding_;
   std::vector<float> partial_mixed_, partial_maximum_, partial_sum_;  // [item][group] (x padded head size)
   std::vector<float> totals_;                                         // [decoding task][H] (maximum, sum)
-  std::vector<float> probabilities_;                                  // [task with mass][H][blocks * kBlockSlots]
+  std::vector<float> probabilities_;                                  // [task with mass][K][block][group][kBlockSlots]
 };
 
 }  // namespace ebbinghaus::kernels

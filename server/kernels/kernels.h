@@ -60,8 +60,8 @@ struct KernelTable {
   void (*log_weights)(const float* strength, const int32_t* last_reset, int32_t now, float time_step, float lowest,
                       float highest, int64_t n, float* out);
   void (*exponentials)(const float* x, int64_t n, float* out);  // [n]
-  // mass += factor * probabilities. [n16]
-  void (*add_scaled)(const float* x, float factor, int64_t n, float* sum);
+  // sum[i] += factors[r] * x[r * kBlockSlots + i], in the order of the rows. n: a multiple of 16, at most kBlockSlots.
+  void (*add_scaled_rows)(const float* x, const float* factors, int64_t rows, int64_t n, float* sum);
   // Column sums of rows of mass in fixed point, so that neither order nor grouping matters: sums += round(mass * 2^27);
   // last_strong_row = row where mass >= threshold. [n]
   void (*add_columns)(const float* mass, float threshold, int32_t row, int64_t n, int64_t* sums, int32_t* last_strong_row);

@@ -450,9 +450,21 @@ struct Kernels {
     Map(x, n, out, [](F v) { return Exp(v); });
   }
 
-  static void AddScaled(const float* x, float factor, int64_t n, float* sum) {
-    const F f = Isa::Set(factor);
-    for (int64_t i = 0; i < n; i += 16) Isa::Store(sum + i, Isa::Fma(Isa::Load(x + i), f, Isa::Load(sum + i)));
+  static void AddScaledRows(const float* x, const float* factors, int64_t rows, int64_t n, float* sum) {
+    int64_t i = 0;
+    for (; i + 64 <= n; i += 64) AddScaledTiles<4>(x + i, factors, rows, sum + i);
+    for (; i < n; i += 16) AddScaledTiles<1>(x + i, factors, rows, sum + i);
+  }
+  // So many chains of sums that none waits for another's result.
+  template <int kTiles>
+  static void AddScaledTiles(const float* x, const float* factors, int64_t rows, float* sum) {
+    F total[kTiles];
+    for (int t = 0; t < kTiles; ++t) total[t] = Isa::Load(sum + 16 * t);
+    for (int64_t row = 0; row < rows; ++row) {
+      const F factor = Isa::Set(factors[row]);
+      for (int t = 0; t < kTiles; ++t) total[t] = Isa::Fma(Isa::Load(x + row * kBlockSlots + 16 * t), factor, total[t]);
+    }
+    for (int t = 0; t < kTiles; ++t) Isa::Store(sum + 16 * t, total[t]);
   }
 
   static void AddColumns(const float* mass, float threshold, int32_t row, int64_t n, int64_t* sums, int32_t* last_strong_row) {
@@ -507,7 +519,7 @@ struct Kernels {
 
   static constexpr KernelTable Table(std::string_view name) {
     return {name,  &PreparedRowBytes, &Prepare,    &Multiply,     &KvRowBytes, &PrepareKvRow, &Scores,
-            &BlockSoftmax, &Mix,      &LogWeights, &Exponentials, &AddScaled,  &AddColumns,   &RmsNorm,
+            &BlockSoftmax, &Mix,      &LogWeights, &Exponentials, &AddScaledRows, &AddColumns,   &RmsNorm,
             &Add,   &SiluMultiply,    &Rotate};
   }
 };

@@ -24,16 +24,18 @@ grpc::Status Cancelled() { return {grpc::StatusCode::CANCELLED, "the call was ca
 class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                             public std::enable_shared_from_this<StreamReactor> {
  public:
-  static StreamReactor* Start(grpc::CallbackServerContext* context, std::shared_ptr<scheduler::Mailbox> mailbox) {
-    auto reactor = std::make_shared<StreamReactor>(context, std::move(mailbox));
+  static StreamReactor* Start(grpc::CallbackServerContext* context, std::shared_ptr<scheduler::Mailbox> mailbox,
+                              std::shared_ptr<void> underway) {
+    auto reactor = std::make_shared<StreamReactor>(context, std::move(mailbox), std::move(underway));
     reactor->self_ = reactor;
     reactor->mailbox_->SetHangUp([reactor] { reactor->HangUp(); });
     reactor->Pump();
     return reactor.get();
   }
 
-  StreamReactor(grpc::CallbackServerContext* context, std::shared_ptr<scheduler::Mailbox> mailbox)
-      : context_(context), mailbox_(std::move(mailbox)) {}
+  StreamReactor(grpc::CallbackServerContext* context, std::shared_ptr<scheduler::Mailbox> mailbox,
+                std::shared_ptr<void> underway)
+      : context_(context), mailbox_(std::move(mailbox)), underway_(std::move(underway)) {}
 
   void OnWriteDone(bool ok) override {
     {
@@ -63,6 +65,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
     WaitForHangUp();           // it uses the context, which is gone after this
     mailbox_->OnReady([] {});  // lets go of the callbacks that hold this object
     mailbox_->SetHangUp(nullptr);
+    underway_.reset();
     std::shared_ptr<StreamReactor> last = std::move(self_);
   }
 
@@ -137,6 +140,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
 
   grpc::CallbackServerContext* const context_;  // valid until OnDone
   const std::shared_ptr<scheduler::Mailbox> mailbox_;
+  std::shared_ptr<void> underway_;
   std::shared_ptr<StreamReactor> self_;
 
   // Of whoever runs Pump.
@@ -157,15 +161,17 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
 // As StreamReactor, without writes.
 class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable_shared_from_this<CollectReactor> {
  public:
-  static CollectReactor* Start(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response) {
-    auto reactor = std::make_shared<CollectReactor>(std::move(mailbox), response);
+  static CollectReactor* Start(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response,
+                               std::shared_ptr<void> underway) {
+    auto reactor = std::make_shared<CollectReactor>(std::move(mailbox), response, std::move(underway));
     reactor->self_ = reactor;
     reactor->Pump();
     return reactor.get();
   }
 
-  CollectReactor(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response)
-      : mailbox_(std::move(mailbox)), response_(response) {}
+  CollectReactor(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response,
+                 std::shared_ptr<void> underway)
+      : mailbox_(std::move(mailbox)), response_(response), underway_(std::move(underway)) {}
 
   void OnCancel() override {
     mailbox_->Cancel();
@@ -178,6 +184,7 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
       done_ = true;
     }
     mailbox_->OnReady([] {});
+    underway_.reset();
     std::shared_ptr<CollectReactor> last = std::move(self_);
   }
 
@@ -225,6 +232,7 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
 
   const std::shared_ptr<scheduler::Mailbox> mailbox_;
   v1::CompleteResponse* const response_;
+  std::shared_ptr<void> underway_;
   std::shared_ptr<CollectReactor> self_;
 
   // Of whoever runs Pump.
@@ -240,12 +248,14 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
 }  // namespace
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* StreamEvents(grpc::CallbackServerContext* context,
-                                                               std::shared_ptr<scheduler::Mailbox> mailbox) {
-  return StreamReactor::Start(context, std::move(mailbox));
+                                                               std::shared_ptr<scheduler::Mailbox> mailbox,
+                                                               std::shared_ptr<void> underway) {
+  return StreamReactor::Start(context, std::move(mailbox), std::move(underway));
 }
 
-grpc::ServerUnaryReactor* CollectEvents(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response) {
-  return CollectReactor::Start(std::move(mailbox), response);
+grpc::ServerUnaryReactor* CollectEvents(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response,
+                                        std::shared_ptr<void> underway) {
+  return CollectReactor::Start(std::move(mailbox), response, std::move(underway));
 }
 
 }  // namespace ebbinghaus::rpc

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
 #include "server/rpc/call_reactors.h"
+#include "server/rpc/calls_underway.h"
 #include "server/rpc/request_conversion.h"
 #include "server/rpc/status_conversion.h"
 #include "server/scheduler/prompt_reader.h"
@@ -58,21 +59,25 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
     backend_ = attached_.get();
   }
 
+  bool WaitForAnswers(base::Duration timeout) override { return calls_.WaitForNone(timeout); }
+
  private:
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
                                                            const v1::GenerateRequest* request) override {
+    std::shared_ptr<void> underway = calls_.Begin();  // before the scheduler has it, so that there is no gap
     grpc::Status error;
     std::shared_ptr<scheduler::Mailbox> mailbox = Submit(*context, *request, &error);
     if (mailbox == nullptr) return RejectStream<v1::GenerateResponse>(Decorate(context, error));
-    return StreamEvents(context, std::move(mailbox));
+    return StreamEvents(context, std::move(mailbox), std::move(underway));
   }
 
   grpc::ServerUnaryReactor* Complete(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
                                      v1::CompleteResponse* response) override {
+    std::shared_ptr<void> underway = calls_.Begin();
     grpc::Status error;
     std::shared_ptr<scheduler::Mailbox> mailbox = Submit(*context, *request, &error);
     if (mailbox == nullptr) return Finish(context, Decorate(context, error));
-    return CollectEvents(std::move(mailbox), response);
+    return CollectEvents(std::move(mailbox), response, std::move(underway));
   }
 
   grpc::ServerWriteReactor<v1::ScoreResponse>* Score(grpc::CallbackServerContext* context, const v1::ScoreRequest*) override {
@@ -218,6 +223,7 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
     return {};
   }
 
+  CallsUnderway calls_;
   std::unique_ptr<const Backend> attached_;
   std::atomic<const Backend*> backend_{nullptr};  // attached_, once it can be used
   const ServerFacts facts_;

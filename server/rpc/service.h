@@ -38,6 +38,10 @@ class InferenceService {
 
   // What there is to serve, from now on. Once. Both must outlive the calls.
   virtual void Attach(scheduler::Scheduler* scheduler, std::shared_ptr<const text::TextModel> text) = 0;
+
+  // Returns once all that Generate and Complete had to send has been handed to the network: true; or after `timeout`: false.
+  // A call that is refused counts only while it is looked at.
+  virtual bool WaitForAnswers(base::Duration timeout) = 0;
 };
 
 // `clock` must outlive the service.

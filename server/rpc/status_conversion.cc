@@ -7,6 +7,7 @@
 
 #include "google/protobuf/any.pb.h"
 #include "google/protobuf/duration.pb.h"
+#include "server/base/retry.h"
 
 namespace ebbinghaus::rpc {
 namespace {
@@ -104,7 +105,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status, const base::Violations& vi
   std::string_view whole(status.message().data(), status.message().size());
   const std::string message(Head(whole, kMaxMetadataBytes));
   std::string details;
-  if (status.code() == absl::StatusCode::kResourceExhausted) details = RpcStatus(status, message, RetryInfo());
+  if (status.code() == absl::StatusCode::kResourceExhausted && base::RetryMayHelp(status)) details = RpcStatus(status, message, RetryInfo());
   // As many violations as fit, the first ones first.
   for (size_t count = std::min<size_t>(violations.all().size(), 16); count > 0 && details.empty(); --count) {
     std::string candidate = RpcStatus(status, message, BadRequest(violations, count));

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/retry.h"
 
 namespace ebbinghaus::scheduler {
 namespace {
@@ -149,12 +150,13 @@ Loop::Start Loop::StartOne(QueuedRequest& queued) {
   } catch (const std::exception& error) {
     sequence = Thrown(error);
   }
-  if (!sequence.ok() && absl::IsResourceExhausted(sequence.status()) && !running_.empty()) return Start::kNoMemory;
+  const bool no_memory = absl::IsResourceExhausted(sequence.status());
+  if (no_memory && base::RetryMayHelp(sequence.status()) && !running_.empty()) return Start::kNoMemory;
   // Before it leaves the queue, so that whoever asks sees it in one place or the other.
   running_count_ = static_cast<uint32_t>(running_.size()) + 1;
   std::unique_ptr<QueuedRequest> taken = queue_->Take(&queued);
   if (!sequence.ok()) {
-    if (absl::IsResourceExhausted(sequence.status())) metrics_->RequestRejected(metrics::Rejection::kKvMemory);
+    if (no_memory) metrics_->RequestRejected(metrics::Rejection::kKvMemory);
     FailQueued(*taken, sequence.status());
     return Start::kDone;
   }

@@ -141,6 +141,39 @@ def test_draining_finishes_what_runs_and_refuses_what_comes(pb, model):
         assert server.wait() == 0
 
 
+def hammer(pb, address, codes, stop):
+    """Calls without a pause and without retries; what they end with."""
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        stub = pb.Stub(channel)
+        while not stop.is_set():
+            try:
+                stub.Complete(pb.GenerateRequest(text="x", max_new_tokens=1, ignore_eos=True), timeout=harness.STEP_SECONDS)
+                codes.append(grpc.StatusCode.OK)
+            except grpc.RpcError as error:
+                codes.append(error.code())
+
+
+def test_calls_that_come_while_it_ends_are_told_to_go_elsewhere(pb, model):
+    """CANCELLED, which gRPC's own shutdown answers to some of them, would be retried by nobody."""
+    for _ in range(3):
+        codes, stop = [], threading.Event()
+        with harness.Server(model) as server:
+            clients = [threading.Thread(target=hammer, args=(pb, server.grpc_address, codes, stop)) for _ in range(12)]
+            for client in clients:
+                client.start()
+            try:
+                harness.wait_until(lambda: len(codes) > 200, "some answers")
+                server.signal()
+                assert server.wait() == 0
+                harness.wait_until(lambda: grpc.StatusCode.UNAVAILABLE in codes[-50:], "calls after the end")
+            finally:
+                stop.set()
+                for client in clients:
+                    client.join()
+        assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+
+
 def test_when_the_drain_timeout_passes_streams_end_in_order(pb, model):
     with harness.Server(model, "--drain-timeout", "100ms") as server:
         running = pb.Stub(server.channel).Generate(long_request(pb))
@@ -341,6 +374,37 @@ def health_states(server):
     return server.http("/readyz")[0], server.http("/healthz")[0]
 
 
+def test_an_overloaded_server_is_alive_and_ready(pb, model):
+    """It refuses with a hint when to come again; a restart would make it worse, and so would its share of calls for others."""
+    with harness.Server(model, "--max-batch", "1", "--max-queue", "1") as server:
+        stub = pb.Stub(server.channel)
+        running = stub.Generate(long_request(pb))
+        first_token(running)
+        queued = stub.Generate(long_request(pb))
+        harness.wait_until(lambda: status(pb, stub).requests_queued == 1, "the second to wait")
+        more = [stub.Complete.future(long_request(pb)) for _ in range(200)]
+        seen = set()
+        while not all(call.done() for call in more):
+            seen.add(health_states(server))
+        seen.add(health_states(server))
+        assert {call.code() for call in more} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert seen == {(200, 200)}
+        running.cancel()
+        queued.cancel()
+
+
+def test_only_the_watchdog_says_that_the_server_is_not_alive(pb, model):
+    with harness.Server(model, "--watchdog-timeout", "0.001ms") as server:  # every step takes longer
+        stub = pb.Stub(server.channel)
+        assert health_states(server) == (200, 200)
+        call = stub.Generate(long_request(pb))
+        first_token(call)
+        harness.wait_until(lambda: server.http("/healthz")[::2] == (503, "stuck\n"), "the watchdog to see a step")
+        harness.wait_until(lambda: server.http("/readyz")[::2] == (503, "stuck\n"), "the watchdog to see a step")
+        call.cancel()
+        harness.wait_until(lambda: health_states(server) == (200, 200), "the watchdog to see none")
+
+
 def test_calls_are_taken_while_the_news_of_the_end_spreads(pb, model):
     with harness.Server(model, "--drain-propagation", "2s") as server:
         stub = pb.Stub(server.channel)
@@ -382,21 +446,22 @@ def test_the_second_signal_skips_the_waits_but_keeps_the_text(pb, model):
         assert server.wait() == 0
 
 
-def test_while_the_model_is_loaded_readyz_says_so(model):
+def test_while_the_model_is_loaded_readyz_says_so_and_healthz_is_well(model):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = "127.0.0.1:%d" % free.getsockname()[1]
-    seen, ready = set(), threading.Event()
+    seen, alive, ready = set(), set(), threading.Event()
 
     def look():
         while not ready.is_set():
-            try:
-                with urllib.request.urlopen("http://%s/readyz" % address, timeout=harness.STEP_SECONDS) as answer:
-                    seen.add((answer.status, answer.read().decode().strip()))
-            except urllib.error.HTTPError as error:
-                seen.add((error.code, error.read().decode().strip()))
-            except OSError:
-                pass  # it does not listen yet
+            for path, answers in (("/readyz", seen), ("/healthz", alive)):
+                try:
+                    with urllib.request.urlopen("http://%s%s" % (address, path), timeout=harness.STEP_SECONDS) as answer:
+                        answers.add((answer.status, answer.read().decode().strip()))
+                except urllib.error.HTTPError as error:
+                    answers.add((error.code, error.read().decode().strip()))
+                except OSError:
+                    pass  # it does not listen yet
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -410,3 +475,4 @@ def test_while_the_model_is_loaded_readyz_says_so(model):
         looking.join()
     assert (503, "loading") in seen
     assert seen <= {(503, "loading"), (200, "serving")}
+    assert alive == {(200, "ok")}

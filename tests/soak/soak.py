@@ -247,17 +247,22 @@ class Soak:
         process = await self.start_client(400)
         if call.choice < 0.7:
             await process.stdout.read(1)
-        with contextlib.suppress(ProcessLookupError):  # it was refused, and has ended
-            process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(call.wait * 3)
-            if call.choice > 0.3:
-                process.send_signal(signal.SIGCONT)
+        self.send(process, signal.SIGSTOP)
+        await asyncio.sleep(call.wait * 3)
+        if call.choice > 0.3:
+            self.send(process, signal.SIGCONT)
         return await self.end_process(process, kill=call.choice <= 0.3)
+
+    @staticmethod
+    def send(process, number):
+        """The process's own send_signal() first asks how it ended, which it then hides from asyncio (exit code 255)."""
+        with contextlib.suppress(ProcessLookupError):  # it was refused, and has ended
+            if process.returncode is None:
+                os.kill(process.pid, number)
 
     async def end_process(self, process, kill):
         if kill:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            self.send(process, signal.SIGKILL)
         await process.communicate()
         return "killed" if process.returncode == -signal.SIGKILL else "exit %d" % process.returncode
 

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "server/base/engine.h"
+#include "server/base/retry.h"
 #include "tests/support/byte_tokenizer.h"
 
 namespace ebbinghaus::support {
@@ -82,6 +83,7 @@ class FakeEngine final : public base::Engine {
       if (absl::Status status = script_->on_add(spec); !status.ok()) return status;
     }
     const uint64_t needed = spec.prompt.size() + spec.max_new_tokens;
+    if (needed > script_->capacity_tokens) return base::NeverFits(absl::ResourceExhaustedError("more than all fake memory"));
     if (reserved_ + needed > script_->capacity_tokens) return absl::ResourceExhaustedError("fake memory is full");
     reserved_ += needed;
     const base::SequenceId id{++last_id_};

@@ -57,6 +57,26 @@ TEST(ClientTest, ARawPromptFileIsSentByteForByte) {
   EXPECT_EQ(server.requests().at(0).text(), "line\n\n");
 }
 
+// What arrived as `ebbinghaus-affinity`, one string per call and value.
+std::vector<std::string> AffinityOf(std::vector<std::string> arguments) {
+  std::vector<std::string> names;
+  FakeServer server([&](grpc::ServerContext& context, const v1::GenerateRequest& request,
+                        FakeServer::Writer& writer) {
+    const auto [begin, end] = context.client_metadata().equal_range("ebbinghaus-affinity");
+    for (auto at = begin; at != end; ++at) names.emplace_back(at->second.data(), at->second.size());
+    return PlayHello(context, request, writer);
+  });
+  Program program;
+  EXPECT_EQ(program.Run(std::move(arguments), server.target()), 0) << program.err.str();
+  return names;
+}
+
+TEST(ClientTest, AffinityIsSentAsMetadataAndOnlyWhenGiven) {
+  EXPECT_THAT(AffinityOf({"generate", "--prompt", "x", "--affinity", "talk-7"}),
+              ::testing::ElementsAre("talk-7"));
+  EXPECT_THAT(AffinityOf({"generate", "--prompt", "x"}), ::testing::IsEmpty());
+}
+
 TEST(ClientTest, JsonIsOneObjectPerEvent) {
   FakeServer server(PlayHello);
   Program program;

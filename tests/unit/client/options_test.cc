@@ -38,6 +38,8 @@ TEST(OptionsTest, EveryFlagOfGenerateArrivesWhereItBelongs) {
                                 "18446744073709551615",
                                 "--system",
                                 "be brief",
+                                "--affinity",
+                                "conversation-7",
                                 "--json",
                                 "--verbose",
                                 "--timeout",
@@ -59,6 +61,7 @@ TEST(OptionsTest, EveryFlagOfGenerateArrivesWhereItBelongs) {
   EXPECT_EQ(o.sampling.top_k(), 3u);
   EXPECT_EQ(o.sampling.seed(), 18446744073709551615u);
   EXPECT_EQ(o.system, "be brief");
+  EXPECT_EQ(o.affinity, "conversation-7");
   EXPECT_TRUE(o.json && o.verbose);
   EXPECT_EQ(o.timeout, absl::Milliseconds(1500));
 }
@@ -102,6 +105,11 @@ TEST(OptionsTest, WrongFlagsAndValuesAreNamed) {
   EXPECT_THAT(ErrorOf({"generate", "hello"}), HasSubstr("--prompt"));
   EXPECT_THAT(ErrorOf({"generate", "--raw", "--system", "x"}), HasSubstr("--system"));
   EXPECT_THAT(ErrorOf({"generate", "--prompt", "x", "--prompt-file", "y"}), HasSubstr("not both"));
+  for (const std::string& name : {std::string(), std::string(257, 'x'), std::string("a b"), std::string("caf\xc3\xa9")}) {
+    EXPECT_THAT(ErrorOf({"generate", "--affinity", name}),
+                HasSubstr("--affinity: takes 1 to 256 printable ASCII characters without spaces"));
+  }
+  EXPECT_EQ(ErrorOf({"generate", "--affinity", std::string(256, '~')}), "");
 }
 
 TEST(OptionsTest, EveryCommandTakesTlsAndAToken) {

@@ -16,7 +16,9 @@ constexpr uint64_t kGigabyte = 1'000'000'000, kLeast = 1'000'000;
 TEST(KvMemoryBytes, ByDefaultAllTogetherTakeFourFifths) {
   const auto bytes = KvMemoryBytes(0, 10 * kGigabyte, kGigabyte, kLeast);
   ASSERT_TRUE(bytes.ok());
-  EXPECT_EQ(*bytes + kGigabyte + kWorkspaceBytes, 8 * kGigabyte);
+  const uint64_t all = *bytes + *bytes / 16 /* the prefix cache's masses */ + kGigabyte + kWorkspaceBytes;
+  EXPECT_LE(all, 8 * kGigabyte);
+  EXPECT_GT(all, 8 * kGigabyte - 100);
 }
 
 TEST(KvMemoryBytes, WhatIsAskedForIsTakenAsLongAsItFits) {

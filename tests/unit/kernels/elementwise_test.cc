@@ -178,15 +178,19 @@ TEST_P(ElementwiseTest, LogWeightsAreThoseOfTheForgettingCurve) {
   }
 }
 
-TEST_P(ElementwiseTest, AddScaledAddsAMultiple) {
-  for (const int64_t n : {16, 32, 48, 256}) {
-    const std::vector<float> x = Random(n, 8), before = Random(n, 9);
-    std::vector<float> sum = Guarded(before);
-    table().add_scaled(x.data(), 0.3f, n, sum.data());
-    for (int64_t i = 0; i < n; ++i) {
-      ASSERT_NEAR(sum[i], before[i] + double{0.3f} * x[i], 1e-7) << i;
+TEST_P(ElementwiseTest, AddScaledRowsAddsAMultipleOfEachRow) {
+  for (const int64_t rows : {1, 2, 7}) {
+    for (const int64_t n : {16, 32, 48, 64, 80, 256}) {
+      const std::vector<float> x = Random(rows * kBlockSlots, 8), before = Random(n, 9), factors = Random(rows, 10);
+      std::vector<float> sum = Guarded(before);
+      table().add_scaled_rows(x.data(), factors.data(), rows, n, sum.data());
+      for (int64_t i = 0; i < n; ++i) {
+        double expected = before[i];
+        for (int64_t r = 0; r < rows; ++r) expected += double{factors[r]} * x[r * kBlockSlots + i];
+        ASSERT_NEAR(sum[i], expected, 1e-6) << i;
+      }
+      ASSERT_EQ(sum[n], kUntouched);
     }
-    ASSERT_EQ(sum[n], kUntouched);
   }
 }
 

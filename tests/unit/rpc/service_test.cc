@@ -286,6 +286,36 @@ TEST_F(ServiceTest, AFullQueueSaysWhenToComeBack) {
   EXPECT_EQ(trailers_["grpc-retry-pushback-ms"], "1000");
 }
 
+TEST_F(ServiceTest, AnswersAreWaitedForUntilTheyHaveLeft) {
+  std::atomic<bool> go_on = false;
+  script_->token = [&go_on](const base::SequenceSpec&, uint32_t) -> base::TokenId {
+    while (!go_on) std::this_thread::yield();
+    return 'x';
+  };
+  Start();
+  const base::Duration none = base::Duration::zero();
+  EXPECT_TRUE(service_->WaitForAnswers(none));
+  EXPECT_FALSE(Generate("text: 'x' max_new_tokens: 0").ok());
+  EXPECT_TRUE(service_->WaitForAnswers(none));  // a refused call is none
+  std::thread stream([this] { EXPECT_TRUE(Generate("text: 'x' max_new_tokens: 2").ok()); });
+  while (scheduler_->status().running < 1) std::this_thread::yield();
+  EXPECT_FALSE(service_->WaitForAnswers(none));
+  go_on = true;
+  stream.join();
+  EXPECT_TRUE(service_->WaitForAnswers(std::chrono::seconds(20)));
+  go_on = false;
+  std::thread unary([this] {
+    grpc::ClientContext context;
+    v1::CompleteResponse response;
+    EXPECT_TRUE(stub_->Complete(&context, Parse("text: 'x' max_new_tokens: 2"), &response).ok());
+  });
+  while (scheduler_->status().running < 1) std::this_thread::yield();
+  EXPECT_FALSE(service_->WaitForAnswers(none));
+  go_on = true;
+  unary.join();
+  EXPECT_TRUE(service_->WaitForAnswers(std::chrono::seconds(20)));
+}
+
 TEST_F(ServiceTest, ADrainingServerIsUnavailableButStillAnswersQuestions) {
   Start();
   scheduler_->Drain({});

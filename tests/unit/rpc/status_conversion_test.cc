@@ -7,6 +7,7 @@
 #include "google/protobuf/duration.pb.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/wire_format_lite.h"
+#include "server/base/retry.h"
 
 namespace ebbinghaus::rpc {
 namespace {
@@ -77,6 +78,12 @@ TEST(StatusConversionTest, ResourceExhaustedSaysWhenToTryAgain) {
   google::protobuf::Duration delay;
   ASSERT_TRUE(delay.ParseFromString(Fields(any.value()).find(1)->second));
   EXPECT_EQ(delay.seconds() * 1000 + delay.nanos() / 1'000'000, kRetryDelay.count());
+}
+
+TEST(StatusConversionTest, WhatNeverFitsGetsNoHintToTryAgain) {
+  const grpc::Status status = ToGrpcStatus(base::NeverFits(absl::ResourceExhaustedError("K/V memory")));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status.error_details(), "");
 }
 
 TEST(StatusConversionTest, MessageAndDetailsStayBelowTheMetadataLimitOfClients) {

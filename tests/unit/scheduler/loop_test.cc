@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/base/retry.h"
 #include "server/text/unicode.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/fake_engine.h"
@@ -417,13 +418,19 @@ TEST_F(LoopTest, WhoFindsNoKvMemoryWaitsUntilAnotherLeaves) {
   }
 }
 
-TEST_F(LoopTest, WhoCanNeverGetKvMemoryIsRefused) {
+TEST_F(LoopTest, WhoCanNeverGetKvMemoryIsRefusedAtOnceWhoeverRuns) {
   script_->capacity_tokens = 100;
-  const auto a = Submit(Ask("x", 500)), b = Submit(Ask("y", 5));
-  RunUntilIdle();
+  const auto b = Submit(Ask("y", 50));
+  Step();
+  const auto a = Submit(Ask("x", 500));
+  Step();
+  EXPECT_EQ(script_->sequences(), 1u);
   const StreamReader refused = StreamReader().ReadAll(*a);
   EXPECT_EQ(refused.order, "X");
+  ASSERT_TRUE(refused.status.has_value());
   EXPECT_EQ(refused.status->code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(base::RetryMayHelp(*refused.status));
+  RunUntilIdle();
   EXPECT_EQ(StreamReader().ReadAll(*b).finished->reason, FinishReason::kLength);
   EXPECT_TRUE(Shows("ebbinghaus_requests_rejected_total{reason=\"kv_memory\"} 1"));
 }
