@@ -34,7 +34,8 @@ FROM ${BASE} AS packages
 COPY --from=build /out/runtime-packages /tmp/runtime-packages
 RUN export DEBIAN_FRONTEND=noninteractive && apt-get -q update && \
     xargs apt-get -q -y install --no-install-recommends < /tmp/runtime-packages && \
-    useradd -K UID_MAX=65533 -K GID_MAX=65533 --uid 65532 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ebbinghaus && \
+    useradd -K UID_MAX=65533 -K GID_MAX=65533 --uid 65532 --user-group --no-create-home \
+      --home-dir /nonexistent --shell /usr/sbin/nologin ebbinghaus && \
     apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/* /tmp/runtime-packages
 
 # --- sbom: the list of all that, by Debian's own records ---
@@ -50,7 +51,8 @@ RUN python3 deploy/container/sbom.py --dpkg /packages/dpkg --os-release /package
 FROM ${BASE} AS fetch
 RUN export DEBIAN_FRONTEND=noninteractive && apt-get -q update && \
     apt-get -q -y install --no-install-recommends ca-certificates curl python3 python3-pip unzip && \
-    useradd -K UID_MAX=65533 -K GID_MAX=65533 --uid 65532 --user-group --no-create-home --home-dir /models --shell /usr/sbin/nologin ebbinghaus && \
+    useradd -K UID_MAX=65533 -K GID_MAX=65533 --uid 65532 --user-group --no-create-home \
+      --home-dir /models --shell /usr/sbin/nologin ebbinghaus && \
     install -d -o 65532 -g 65532 /models && \
     apt-get clean && rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/*
 COPY scripts/lib.sh scripts/fetch-model.sh /opt/ebbinghaus/scripts/

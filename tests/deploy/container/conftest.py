@@ -17,8 +17,9 @@ ARGUMENTS = {"REVISION": "0123456789abcdef0123456789abcdef01234567", "CREATED": 
 def base():
     """Debian 13, as a local image."""
     containers.require_tools()
-    containers.start_anew_if_changed()
-    containers.make_base()
+    with containers.store():
+        containers.make_base()
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 The base image is made by debootstrap, since these tests reach Debian's packages and no image registry. Base, layers and
 compiler cache stay there for the next run; they start anew when what they are made from changes.
 """
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -52,6 +54,17 @@ def require_tools():
             missing(tool)
     if "\toverlay\n" not in pathlib.Path("/proc/filesystems").read_text():
         missing("the kernel's overlay file system")
+
+
+@contextlib.contextmanager
+def store():
+    """One run at a time has the store; what an earlier one left running when it was ended goes first."""
+    with open(FOLDER / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        start_anew_if_changed()
+        podman("rm", "--force", "--all", "--time", 0)
+        buildah("rm", "--all")
+        yield
 
 
 def start_anew_if_changed():

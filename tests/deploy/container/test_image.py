@@ -89,11 +89,11 @@ def test_its_labels_tell_what_it_was_made_from(image, image_root):
     assert labels["licenses"] == "MIT" and labels["title"] and labels["description"]
 
 
-def test_nothing_in_it_compiles_or_interprets(image_root):
+def test_it_has_no_compiler_and_no_python(image_root):
     found = programs(image_root)
     assert "ebbinghaus-server" in found and "sh" in found  # it does find things
-    unwanted = re.compile(r"(.*-)?(gcc|g\+\+|cpp|cc|c\+\+|clang|clang\+\+|cc1|cc1plus|lto1|collect2|ld|ld\.\w+|as|gold|make|cmake"
-                          r"|ninja|ccache|python3?|pip3?|gdb)(-?[\d.]+)?")
+    unwanted = re.compile(r"(.*-)?(gcc|g\+\+|cpp|cc|c\+\+|clang|clang\+\+|cc1|cc1plus|lto1|collect2|ld|ld\.(bfd|gold|lld)|as|gold"
+                          r"|make|cmake|ninja|ccache|python|pip|gdb)(-?\d{1,2}(\.\d{1,2})?)?")
     assert sorted(path for name, path in found.items() if unwanted.fullmatch(name)) == []
     # What the user it runs as could change.
     owned = [path for path in found.values() if os.lstat(path).st_uid == 65532]

@@ -60,7 +60,7 @@ def test_the_limits_of_its_control_group_are_seen(container):
     about = info(container)
     assert int(about["server"]["threads"]) == 1
     # A fifth stays free, weights and workspace take their part; without a limit it would be most of this machine's.
-    capacity = int(about["server"]["kvCapacityBytes"])
+    capacity = int(about["server"]["kv_capacity_bytes"])
     assert MEMORY_BYTES // 4 < capacity < MEMORY_BYTES * 4 // 5
 
 
@@ -71,7 +71,7 @@ def test_a_larger_limit_gives_more(server_image, tiny_model, container):
         larger.wait_for(READY)
         about = info(larger)
         assert int(about["server"]["threads"]) == 2
-        gained = int(about["server"]["kvCapacityBytes"]) - int(info(container)["server"]["kvCapacityBytes"])
+        gained = int(about["server"]["kv_capacity_bytes"]) - int(info(container)["server"]["kv_capacity_bytes"])
         assert MEMORY_BYTES // 2 < gained <= MEMORY_BYTES
 
 
