@@ -13,7 +13,9 @@
 namespace ebbinghaus::rpc {
 namespace {
 
-constexpr size_t kThreads = 4;
+// A connection keeps its thread while it idles, so many of them must not keep a probe waiting: an orchestrator would take
+// the server for dead.
+constexpr size_t kThreads = 64;
 constexpr time_t kTimeoutSeconds = 5;  // to read a request, to write an answer, between two requests
 constexpr size_t kMaxBodyBytes = 64 * 1024;
 constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";

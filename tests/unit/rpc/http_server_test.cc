@@ -36,15 +36,20 @@ class HttpServerTest : public testing::Test {
     server_ = *std::move(server);
   }
 
-  // Sends these bytes, and the end of the stream if `half_close`, and returns all that comes back until the server
-  // closes. (httplib answers no one who has closed his half: only for requests that never get complete.)
-  std::string Exchange(const std::string& bytes, bool half_close = false) {
+  int Connect() {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(server_->port());
     inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
     EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    return fd;
+  }
+
+  // Sends these bytes, and the end of the stream if `half_close`, and returns all that comes back until the server
+  // closes. (httplib answers no one who has closed his half: only for requests that never get complete.)
+  std::string Exchange(const std::string& bytes, bool half_close = false) {
+    const int fd = Connect();
     for (size_t sent = 0; sent < bytes.size();) {
       ssize_t n = send(fd, bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
       if (n <= 0) break;  // the server has heard enough
@@ -69,6 +74,17 @@ class HttpServerTest : public testing::Test {
 TEST_F(HttpServerTest, MetricsHaveTheExpositionType) {
   EXPECT_THAT(Get("/metrics"), AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("text/plain; version=0.0.4"),
                                      HasSubstr("ebbinghaus_up 1\n")));
+}
+
+TEST_F(HttpServerTest, ManyIdleConnectionsKeepNobodyWaiting) {
+  std::vector<int> idle;
+  for (int i = 0; i < 40; ++i) idle.push_back(Connect());
+  EXPECT_THAT(Get("/healthz"), StartsWith("HTTP/1.1 200"));
+  for (const int fd : idle) {
+    char byte;
+    EXPECT_EQ(recv(fd, &byte, 1, MSG_DONTWAIT), -1) << "answered only after the server had given up an idle one";
+    close(fd);
+  }
 }
 
 TEST_F(HttpServerTest, ReadyFollowsTheServerAndHealthyOnlyWhetherItIsStuck) {
