@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
+#include "server/base/retry.h"
 #include "server/rpc/call_reactors.h"
 #include "server/rpc/calls_underway.h"
 #include "server/rpc/request_conversion.h"
@@ -66,8 +67,8 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
                                                            const v1::GenerateRequest* request) override {
     std::shared_ptr<void> underway = calls_.Begin();  // before the scheduler has it, so that there is no gap
     grpc::Status error;
-    std::shared_ptr<scheduler::Mailbox> mailbox = Submit(*context, *request, &error);
-    if (mailbox == nullptr) return RejectStream<v1::GenerateResponse>(Decorate(context, error));
+    std::shared_ptr<scheduler::Mailbox> mailbox = Submit(context, *request, &error);
+    if (mailbox == nullptr) return RejectStream<v1::GenerateResponse>(error);
     return StreamEvents(context, std::move(mailbox), std::move(underway));
   }
 
@@ -75,8 +76,8 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
                                      v1::CompleteResponse* response) override {
     std::shared_ptr<void> underway = calls_.Begin();
     grpc::Status error;
-    std::shared_ptr<scheduler::Mailbox> mailbox = Submit(*context, *request, &error);
-    if (mailbox == nullptr) return Finish(context, Decorate(context, error));
+    std::shared_ptr<scheduler::Mailbox> mailbox = Submit(context, *request, &error);
+    if (mailbox == nullptr) return Finish(context, error);
     return CollectEvents(std::move(mailbox), response, std::move(underway));
   }
 
@@ -171,13 +172,6 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
     return reactor;
   }
 
-  static const grpc::Status& Decorate(grpc::CallbackServerContext* context, const grpc::Status& error) {
-    if (error.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
-      context->AddTrailingMetadata(kRetryPushback, absl::StrCat(kRetryDelay.count()));
-    }
-    return error;
-  }
-
   // For calls that do not ask who it is.
   grpc::Status CheckCaller(const grpc::CallbackServerContext& context) const {
     return ToGrpcStatus(authenticator_.Identify(context).status());
@@ -185,9 +179,9 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
 
   // The mailbox of an admitted request, or null and the error. What conversion and admission find wrong is reported
   // together.
-  std::shared_ptr<scheduler::Mailbox> Submit(const grpc::CallbackServerContext& context,
-                                             const v1::GenerateRequest& proto, grpc::Status* error) {
-    absl::StatusOr<std::string> identity = authenticator_.Identify(context);
+  std::shared_ptr<scheduler::Mailbox> Submit(grpc::CallbackServerContext* context, const v1::GenerateRequest& proto,
+                                             grpc::Status* error) {
+    absl::StatusOr<std::string> identity = authenticator_.Identify(*context);
     if (!identity.ok()) {
       *error = ToGrpcStatus(identity.status());
       return nullptr;
@@ -201,10 +195,13 @@ class Service final : public InferenceService, private v1::InferenceService::Cal
     scheduler::GenerationRequest request = FromProto(proto, violations);
     request.identity = *std::move(identity);
     request.arrival = clock_->Now();
-    request.deadline = Deadline(context, request.arrival);
-    request.peer = context.peer();
+    request.deadline = Deadline(*context, request.arrival);
+    request.peer = context->peer();
     absl::StatusOr<std::shared_ptr<scheduler::Mailbox>> mailbox = backend->scheduler->Submit(std::move(request), &violations);
     if (mailbox.ok()) return *std::move(mailbox);
+    if (const auto delay = base::RetryDelay(mailbox.status())) {
+      context->AddTrailingMetadata(kRetryPushback, absl::StrCat(delay->count()));
+    }
     *error = ToGrpcStatus(mailbox.status(), violations);
     return nullptr;
   }

@@ -67,12 +67,12 @@ std::string BadRequest(const base::Violations& violations, size_t count) {
 }
 
 // google.rpc.RetryInfo {google.protobuf.Duration retry_delay = 1}
-std::string RetryInfo() {
-  google::protobuf::Duration delay;
-  delay.set_seconds(kRetryDelay.count() / 1000);
-  delay.set_nanos(static_cast<int32_t>(kRetryDelay.count() % 1000) * 1'000'000);
+std::string RetryInfo(std::chrono::milliseconds delay) {
+  google::protobuf::Duration duration;
+  duration.set_seconds(delay.count() / 1000);
+  duration.set_nanos(static_cast<int32_t>(delay.count() % 1000) * 1'000'000);
   MessageWriter writer;
-  writer.Bytes(1, delay.SerializeAsString());
+  writer.Bytes(1, duration.SerializeAsString());
   return Any("RetryInfo", writer.Take());
 }
 
@@ -105,7 +105,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status, const base::Violations& vi
   std::string_view whole(status.message().data(), status.message().size());
   const std::string message(Head(whole, kMaxMetadataBytes));
   std::string details;
-  if (status.code() == absl::StatusCode::kResourceExhausted && base::RetryMayHelp(status)) details = RpcStatus(status, message, RetryInfo());
+  if (const auto delay = base::RetryDelay(status)) details = RpcStatus(status, message, RetryInfo(*delay));
   // As many violations as fit, the first ones first.
   for (size_t count = std::min<size_t>(violations.all().size(), 16); count > 0 && details.empty(); --count) {
     std::string candidate = RpcStatus(status, message, BadRequest(violations, count));

@@ -151,7 +151,7 @@ Loop::Start Loop::StartOne(QueuedRequest& queued) {
     sequence = Thrown(error);
   }
   const bool no_memory = absl::IsResourceExhausted(sequence.status());
-  if (no_memory && base::RetryMayHelp(sequence.status()) && !running_.empty()) return Start::kNoMemory;
+  if (no_memory && base::RetryDelay(sequence.status()) && !running_.empty()) return Start::kNoMemory;
   // Before it leaves the queue, so that whoever asks sees it in one place or the other.
   running_count_ = static_cast<uint32_t>(running_.size()) + 1;
   std::unique_ptr<QueuedRequest> taken = queue_->Take(&queued);

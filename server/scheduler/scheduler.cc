@@ -51,7 +51,7 @@ class Scheduler::Impl {
       return status;
     };
     // Before any work is spent on it: an overloaded server must refuse cheaply.
-    if (std::optional<Refusal> refusal = queue_.CheckOpen()) return refuse(refusal->reason, refusal->status);
+    if (std::optional<Refusal> refusal = queue_.CheckOpen(clock_->Now())) return refuse(refusal->reason, refusal->status);
     std::optional<AdmittedRequest> admitted = admission_.Admit(std::move(request), *violations);
     if (!admitted) return refuse(metrics::Rejection::kInvalidArgument, violations->ToStatus());
     auto mailbox = std::make_shared<Mailbox>(options_.mailbox_bytes, clock_);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/retry.h"
 
 namespace ebbinghaus::scheduler {
 
@@ -15,21 +16,30 @@ constexpr size_t kMaxClients = 4096;  // whose turns are remembered
 
 }  // namespace
 
-std::optional<Refusal> WaitingQueue::CheckOpenLocked() const {
+std::optional<Refusal> WaitingQueue::CheckOpenLocked(base::TimePoint now) const {
   if (closed_) {
     return Refusal{Rejection::kDraining, absl::UnavailableError("the server is shutting down; retry elsewhere")};
   }
   if (underway_.size() >= static_cast<size_t>(limits_.max_batch) + limits_.max_queue) {
     return Refusal{Rejection::kQueueFull,
-                   absl::ResourceExhaustedError(absl::StrCat("the queue is full (max-batch ", limits_.max_batch,
-                                                             ", max-queue ", limits_.max_queue, "); retry later"))};
+                   RetryLater(absl::ResourceExhaustedError(absl::StrCat("the queue is full (max-batch ", limits_.max_batch,
+                                                                        ", max-queue ", limits_.max_queue, "); retry later")),
+                              now)};
   }
   return std::nullopt;
 }
 
-std::optional<Refusal> WaitingQueue::CheckOpen() const {
+// An eighth of what the first in the queue has waited: so soon the queue is not empty, and to refuse the same clients again and
+// again would take time from those who are served.
+absl::Status WaitingQueue::RetryLater(absl::Status full, base::TimePoint now) const {
+  if (waiting_.empty()) return full;
+  const auto delay = std::chrono::duration_cast<std::chrono::milliseconds>(now - waiting_.front()->queued) / 8;
+  return base::RetryAfter(std::move(full), std::clamp(delay, base::kShortestRetryDelay, base::kLongestRetryDelay));
+}
+
+std::optional<Refusal> WaitingQueue::CheckOpen(base::TimePoint now) const {
   MutexLock lock(mutex_);
-  return CheckOpenLocked();
+  return CheckOpenLocked(now);
 }
 
 std::optional<Refusal> WaitingQueue::Push(std::unique_ptr<QueuedRequest> request) {
@@ -38,11 +48,13 @@ std::optional<Refusal> WaitingQueue::Push(std::unique_ptr<QueuedRequest> request
   if (underway_.count(request->request.request_id) > 0) {
     return Refusal{Rejection::kDuplicateId, absl::AlreadyExistsError("request_id: a request with this id is underway")};
   }
-  if (std::optional<Refusal> refusal = CheckOpenLocked()) return refusal;
+  const base::TimePoint now = request->queued;
+  if (std::optional<Refusal> refusal = CheckOpenLocked(now)) return refusal;
   if (!waiting_.empty() && prompt_tokens_ + tokens > limits_.max_queue_tokens) {
     return Refusal{Rejection::kQueueTokens,
-                   absl::ResourceExhaustedError(absl::StrCat("too many prompt tokens wait (max-queue-tokens ",
-                                                             limits_.max_queue_tokens, "); retry later"))};
+                   RetryLater(absl::ResourceExhaustedError(absl::StrCat("too many prompt tokens wait (max-queue-tokens ",
+                                                                        limits_.max_queue_tokens, "); retry later")),
+                              now)};
   }
   underway_.insert(request->request.request_id);
   waiting_.push_back(std::move(request));

@@ -49,8 +49,9 @@ class WaitingQueue {
   // Keeps the gauges of waiting requests and tokens. `metrics` must outlive this.
   WaitingQueue(const QueueLimits& limits, metrics::Metrics* metrics) : limits_(limits), metrics_(metrics) {}
 
-  // A refusal that needs no look at the request, before work is spent on it.
-  std::optional<Refusal> CheckOpen() const;
+  // A refusal that needs no look at the request, before work is spent on it. The longer others have waited, the later
+  // whoever finds the queue full should come again (base::RetryDelay): until then there is enough to do.
+  std::optional<Refusal> CheckOpen(base::TimePoint now) const;
   // Takes the request, or says why not: draining, full (the limit is named), or its id is underway already.
   std::optional<Refusal> Push(std::unique_ptr<QueuedRequest> request);
   // Refuses everything from now on.
@@ -76,7 +77,8 @@ class WaitingQueue {
   std::optional<base::TimePoint> EarliestDeadline() const;
 
  private:
-  std::optional<Refusal> CheckOpenLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::optional<Refusal> CheckOpenLocked(base::TimePoint now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RetryLater(absl::Status full, base::TimePoint now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ForgetOldTurns() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Reported() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -73,11 +73,14 @@ TEST(StatusConversionTest, ViolationsTravelAsBadRequest) {
 }
 
 TEST(StatusConversionTest, ResourceExhaustedSaysWhenToTryAgain) {
-  google::protobuf::Any any = OnlyDetail(ToGrpcStatus(absl::ResourceExhaustedError("queue is full")));
-  EXPECT_EQ(any.type_url(), "type.googleapis.com/google.rpc.RetryInfo");
-  google::protobuf::Duration delay;
-  ASSERT_TRUE(delay.ParseFromString(Fields(any.value()).find(1)->second));
-  EXPECT_EQ(delay.seconds() * 1000 + delay.nanos() / 1'000'000, kRetryDelay.count());
+  const absl::Status full = absl::ResourceExhaustedError("queue is full");
+  for (const auto& [status, milliseconds] : {std::pair{full, 1000}, {base::RetryAfter(full, std::chrono::milliseconds(2345)), 2345}}) {
+    const google::protobuf::Any any = OnlyDetail(ToGrpcStatus(status));
+    EXPECT_EQ(any.type_url(), "type.googleapis.com/google.rpc.RetryInfo");
+    google::protobuf::Duration delay;
+    ASSERT_TRUE(delay.ParseFromString(Fields(any.value()).find(1)->second));
+    EXPECT_EQ(delay.seconds() * 1000 + delay.nanos() / 1'000'000, milliseconds);
+  }
 }
 
 TEST(StatusConversionTest, WhatNeverFitsGetsNoHintToTryAgain) {

@@ -429,7 +429,7 @@ TEST_F(LoopTest, WhoCanNeverGetKvMemoryIsRefusedAtOnceWhoeverRuns) {
   EXPECT_EQ(refused.order, "X");
   ASSERT_TRUE(refused.status.has_value());
   EXPECT_EQ(refused.status->code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_FALSE(base::RetryMayHelp(*refused.status));
+  EXPECT_FALSE(base::RetryDelay(*refused.status).has_value());
   RunUntilIdle();
   EXPECT_EQ(StreamReader().ReadAll(*b).finished->reason, FinishReason::kLength);
   EXPECT_TRUE(Shows("ebbinghaus_requests_rejected_total{reason=\"kv_memory\"} 1"));

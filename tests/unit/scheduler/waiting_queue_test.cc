@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "server/base/retry.h"
 #include "tests/support/fake_clock.h"
 
 namespace ebbinghaus::scheduler {
@@ -22,6 +23,7 @@ class WaitingQueueTest : public ::testing::Test {
     request->request.spec = spec;
     request->request.deadline = deadline;
     request->request.client = client;
+    request->queued = clock_.Now();
     return queue_->Push(std::move(request));
   }
   std::unique_ptr<QueuedRequest> TakeNext() { return queue_->Take(queue_->Next()); }
@@ -92,6 +94,26 @@ TEST_F(TurnsTest, ManyClientsThatComeAndGoAreForgotten) {
   EXPECT_LE(queue_->remembered_clients(), 4096u);
 }
 
+TEST_F(WaitingQueueTest, WhoFindsItFullComesBackTheLaterTheLongerOthersHaveWaited) {
+  using std::chrono::milliseconds;
+  const auto hint = [&] { return base::RetryDelay(queue_->CheckOpen(clock_.Now())->status); };
+  Push("first");
+  clock_.Advance(milliseconds(500));
+  for (const char* id : {"b", "c", "d", "e"}) Push(id);
+  EXPECT_EQ(hint(), milliseconds(1000));
+  EXPECT_EQ(base::RetryDelay(Push("f")->status), milliseconds(1000));
+  clock_.Advance(milliseconds(15'500));
+  EXPECT_EQ(hint(), milliseconds(2000));
+  EXPECT_EQ(base::RetryDelay(Push("f")->status), milliseconds(2000));
+  TakeNext();  // the next one came half a second later, and that is how long the queue has been
+  clock_.Advance(milliseconds(8'500));
+  EXPECT_EQ(hint(), milliseconds(3000));
+  clock_.Advance(std::chrono::hours(1));
+  EXPECT_EQ(hint(), milliseconds(10'000));
+  while (queue_->Next() != nullptr) TakeNext();
+  EXPECT_EQ(hint(), milliseconds(1000)) << "all run, nobody waits";
+}
+
 TEST_F(WaitingQueueTest, HoldsABatchAndAQueueWhoeverOfThemRuns) {
   for (const char* id : {"a", "b", "c", "d", "e"}) EXPECT_FALSE(Push(id).has_value()) << id;
   std::optional<Refusal> refusal = Push("f");
@@ -100,11 +122,11 @@ TEST_F(WaitingQueueTest, HoldsABatchAndAQueueWhoeverOfThemRuns) {
   EXPECT_EQ(refusal->status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("max-queue 3"));
   EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("retry"));
-  EXPECT_TRUE(queue_->CheckOpen().has_value());
+  EXPECT_TRUE(queue_->CheckOpen(clock_.Now()).has_value());
   TakeNext();
   EXPECT_TRUE(Push("f").has_value()) << "it runs, it has not left";
   queue_->Release("a");
-  EXPECT_FALSE(queue_->CheckOpen().has_value());
+  EXPECT_FALSE(queue_->CheckOpen(clock_.Now()).has_value());
   EXPECT_FALSE(Push("f").has_value());
 }
 
@@ -135,7 +157,7 @@ TEST_F(WaitingQueueTest, AnIdIsTakenUntilItsRequestIsReleased) {
 TEST_F(WaitingQueueTest, RefusesEverythingOnceClosedButKeepsWhatWaits) {
   EXPECT_FALSE(Push("a").has_value());
   queue_->Close();
-  EXPECT_EQ(queue_->CheckOpen()->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(queue_->CheckOpen(clock_.Now())->status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(Push("b")->reason, Rejection::kDraining);
   EXPECT_EQ(TakeNext()->request.request_id, "a");
 }
