@@ -66,7 +66,8 @@ class Envoy:
         return None
 
     def _healthy(self):
-        return [self.statistic("cluster.%s.membership_healthy" % cluster) for cluster in ("ebbinghaus", "ebbinghaus_affinity")]
+        clusters = ("ebbinghaus", "ebbinghaus_affinity")
+        return [self.statistic("cluster.%s.membership_healthy" % cluster) for cluster in clusters]
 
     def get(self, path):
         with urllib.request.urlopen("http://%s%s" % (self.admin, path), timeout=harness.STEP_SECONDS) as answer:
