@@ -3,7 +3,6 @@ import json
 import os
 import pathlib
 import subprocess
-import tempfile
 import urllib.request
 
 import harness
@@ -38,7 +37,8 @@ class Envoy:
         file = pathlib.Path(folder) / "envoy.yaml"
         file.write_text(change(configuration(addresses)))
         admin = file.with_suffix(".admin")
-        self.log = tempfile.TemporaryFile(mode="w+")
+        # Appended to, since Envoy opens what it has as standard output once more, for its events.
+        self.log = (pathlib.Path(folder) / "envoy.log").open("a+")
         self.process = subprocess.Popen(
             [program, "-c", str(file), "--admin-address-path", str(admin), "--concurrency", "2", "--disable-hot-restart"],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=harness.environment())
@@ -66,7 +66,8 @@ class Envoy:
         return None
 
     def _healthy(self):
-        return [self.statistic("cluster.%s.membership_healthy" % cluster) for cluster in ("ebbinghaus", "ebbinghaus_affinity")]
+        clusters = ("ebbinghaus", "ebbinghaus_affinity")
+        return [self.statistic("cluster.%s.membership_healthy" % cluster) for cluster in clusters]
 
     def get(self, path):
         with urllib.request.urlopen("http://%s%s" % (self.admin, path), timeout=harness.STEP_SECONDS) as answer:
@@ -98,7 +99,7 @@ class Envoy:
             print(self.get("/clusters"))
         self._stop()
         if kind is not None:
-            print(self.read_log()[-8000:])
+            print(self.read_log()[-20000:])
         else:
             assert alive, self.read_log()[-4000:]
 

@@ -113,7 +113,8 @@ def test_when_a_replica_is_killed_only_answers_that_had_begun_are_lost(pb, model
             answers = await replicas.kill_under_load(pb, fleet, 0, made)
             # All that a proxy can do to an answer that has begun is reset it, and gRPC calls that INTERNAL.
             replicas.check_killed(answers, fleet, 0, grpc.StatusCode.INTERNAL)
-            assert proxy.statistic("cluster.ebbinghaus.outlier_detection.ejections_enforced_consecutive_local_origin_failure") >= 1
+            ejections = "outlier_detection.ejections_enforced_consecutive_local_origin_failure"
+            assert proxy.statistic("cluster.ebbinghaus." + ejections) >= 1
             assert proxy.statistic("cluster.ebbinghaus.upstream_rq_retry_success") >= 5
             # Conversations of the dead one move, for as long as it is dead.
             moved = await take_turns(pb, made, 0, affinity=True)
@@ -152,7 +153,7 @@ def padded(pb, message, size):
 
 
 def test_what_a_full_replica_refuses_goes_to_the_other(pb, model, envoy_program, tmp_path):
-    # Many of --slow-reader-timeout: nobody reads what fills the servers.
+    # --slow-reader-timeout: nobody reads what fills the servers.
     with Fleet(model, tmp_path, 2, "--max-batch", "1", "--max-queue", "1", "--slow-reader-timeout", "1h",
                "--drain-timeout", "0s") as fleet, Envoy(envoy_program, tmp_path, fleet.grpc_addresses()) as proxy:
         full = fill(pb, fleet, 0)
