@@ -1,24 +1,10 @@
 """Fixtures: the generated stubs, a tiny model, and one server that most tests share."""
 import os
-import sys
 
 import pytest
 
 import harness
-
-sys.path.insert(0, str(harness.ROOT / "tests/support"))
-import make_tiny_model  # noqa: E402
-
-
-@pytest.fixture(scope="session")
-def pb(tmp_path_factory):
-    return harness.stubs(tmp_path_factory.mktemp("stubs"))
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """A tiny checkpoint with random weights."""
-    return make_tiny_model.make(tmp_path_factory.mktemp("models") / "tiny-llama")
+from fixtures import model, pb  # noqa: F401  pylint: disable=unused-import
 
 
 @pytest.fixture(scope="session")

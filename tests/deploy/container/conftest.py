@@ -8,6 +8,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / folder)
                 for folder in ("integration", "integration/foreign", "support")]
 import containers  # noqa: E402
 import make_tiny_model  # noqa: E402
+import tools  # noqa: E402
 
 SERVER, FETCH = "localhost/ebbinghaus-test/server", "localhost/ebbinghaus-test/fetch"
 ARGUMENTS = {"REVISION": "0123456789abcdef0123456789abcdef01234567", "CREATED": "2026-01-31T12:00:00Z"}
@@ -52,3 +53,7 @@ def tiny_model(tmp_path_factory):
     for path in folder.iterdir():
         path.chmod(0o644)
     return folder
+
+
+def pytest_sessionfinish(session):
+    tools.tell_ctest(session)

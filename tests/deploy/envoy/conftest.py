@@ -7,22 +7,10 @@ import pytest
 INTEGRATION = pathlib.Path(__file__).resolve().parents[2] / "integration"
 sys.path[:0] = [str(INTEGRATION), str(INTEGRATION / "foreign"), str(INTEGRATION.parent / "support")]
 
-import harness  # noqa: E402
-import make_tiny_model  # noqa: E402
 import tools  # noqa: E402
+from fixtures import model, pb  # noqa: E402,F401  pylint: disable=unused-import
 
 ENVOY = "1.40.0"
-
-
-@pytest.fixture(scope="session")
-def pb(tmp_path_factory):
-    return harness.stubs(tmp_path_factory.mktemp("stubs"))
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """A tiny checkpoint with random weights."""
-    return make_tiny_model.make(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")

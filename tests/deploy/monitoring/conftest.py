@@ -7,11 +7,8 @@ import pytest
 
 TESTS = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS / "integration"), str(TESTS / "integration/foreign"), str(TESTS / "support")]
-import harness  # noqa: E402
-import make_tiny_model  # noqa: E402
 import tools  # noqa: E402
-
-SKIPPED = 77  # ctest's word for a test that did not run
+from fixtures import model, pb  # noqa: E402,F401  pylint: disable=unused-import
 
 
 @pytest.fixture(scope="session")
@@ -37,17 +34,5 @@ def typescript():
     return folder, [shutil.which("node"), str(folder / "node_modules/typescript/bin/tsc")]
 
 
-@pytest.fixture(scope="session")
-def pb(tmp_path_factory):
-    return harness.stubs(tmp_path_factory.mktemp("stubs"))
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    return make_tiny_model.make(tmp_path_factory.mktemp("models") / "tiny-llama")
-
-
 def pytest_sessionfinish(session):
-    stats = session.config.pluginmanager.get_plugin("terminalreporter").stats
-    if stats.get("skipped") and not any(stats.get(key) for key in ("passed", "failed", "error")):
-        session.exitstatus = SKIPPED
+    tools.tell_ctest(session)
