@@ -78,7 +78,7 @@ const Bpe::MergeEntry* Bpe::FindMerge(base::TokenId left, base::TokenId right) c
   return nullptr;
 }
 
-void Bpe::Encode(std::string_view piece, BpeScratch& scratch,
+void Bpe::Encode(std::string_view piece, EncodeStop& stop, BpeScratch& scratch,
                  std::vector<base::TokenId>& out) const {
   if (piece.empty()) return;
   if (options_.ignore_merges) {
@@ -87,14 +87,13 @@ void Bpe::Encode(std::string_view piece, BpeScratch& scratch,
       return;
     }
   }
-  StartSymbols(piece, scratch);
-  MergeSymbols(scratch);
+  if (!StartSymbols(piece, stop, scratch) || !MergeSymbols(stop, scratch)) return;  // cancelled
   for (const BpeScratch::Symbol& symbol : scratch.symbols) {
     if (symbol.id != kNoToken) out.push_back(symbol.id);
   }
 }
 
-void Bpe::StartSymbols(std::string_view piece, BpeScratch& scratch) const {
+bool Bpe::StartSymbols(std::string_view piece, EncodeStop& stop, BpeScratch& scratch) const {
   auto& symbols = scratch.symbols;
   symbols.clear();
   const auto add = [&](base::TokenId id) { symbols.push_back({.id = id}); };
@@ -104,6 +103,7 @@ void Bpe::StartSymbols(std::string_view piece, BpeScratch& scratch) const {
     unknown_pending = false;
   };
   while (!piece.empty()) {
+    if (stop.Cancelled(1)) return false;
     const size_t size = options_.byte_level ? 1 : DecodeUtf8(piece).size;
     const std::string_view character = piece.substr(0, size);
     piece.remove_prefix(size);
@@ -127,6 +127,7 @@ void Bpe::StartSymbols(std::string_view piece, BpeScratch& scratch) const {
     }
   }
   flush_unknown();
+  return true;
 }
 
 // Queues the merge of the symbol at `at` with its right neighbour, if there is one.
@@ -140,7 +141,7 @@ void Bpe::Queue(uint32_t at, BpeScratch& scratch) const {
   ++scratch.queued;
 }
 
-void Bpe::MergeSymbols(BpeScratch& scratch) const {
+bool Bpe::MergeSymbols(EncodeStop& stop, BpeScratch& scratch) const {
   auto& symbols = scratch.symbols;
   auto& queue = scratch.queue;
   queue.clear();
@@ -151,6 +152,7 @@ void Bpe::MergeSymbols(BpeScratch& scratch) const {
   }
   for (uint32_t i = 0; i + 1 < count; ++i) Queue(i, scratch);
   while (!queue.empty()) {
+    if (stop.Cancelled(8)) return false;
     std::pop_heap(queue.begin(), queue.end(), Later);
     const BpeScratch::Candidate best = queue.back();
     queue.pop_back();
@@ -168,6 +170,7 @@ void Bpe::MergeSymbols(BpeScratch& scratch) const {
     if (left.previous != kNoSymbol) Queue(left.previous, scratch);
     Queue(best.at, scratch);
   }
+  return true;
 }
 
 }  // namespace ebbinghaus::text

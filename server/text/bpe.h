@@ -12,6 +12,7 @@
 
 #include "absl/types/span.h"
 #include "server/base/ids.h"
+#include "server/text/encode_stop.h"
 
 namespace ebbinghaus::text {
 
@@ -81,9 +82,9 @@ class Bpe {
   Bpe(absl::Span<const std::optional<std::string>> texts, absl::Span<const BpeMerge> merges,
       const BpeOptions& options);
 
-  // Appends the tokens of one piece: O(n log n) in its length.
-  // Requires: piece.size() < 2^32 - 1; valid UTF-8 unless byte_level.
-  void Encode(std::string_view piece, BpeScratch& scratch, std::vector<base::TokenId>& out) const;
+  // Appends the tokens of one piece: O(n log n) in its length. None of them once `stop` has cancelled. Requires: piece.size() < 2^32 - 1; valid UTF-8 unless byte_level.
+  void Encode(std::string_view piece, EncodeStop& stop, BpeScratch& scratch,
+              std::vector<base::TokenId>& out) const;
 
  private:
   struct MergeEntry {
@@ -93,8 +94,8 @@ class Bpe {
   };
   const MergeEntry* FindMerge(base::TokenId left, base::TokenId right) const;
   void AddMerge(const BpeMerge& merge);
-  void StartSymbols(std::string_view piece, BpeScratch& scratch) const;
-  void MergeSymbols(BpeScratch& scratch) const;
+  bool StartSymbols(std::string_view piece, EncodeStop& stop, BpeScratch& scratch) const;
+  bool MergeSymbols(EncodeStop& stop, BpeScratch& scratch) const;
   void Queue(uint32_t at, BpeScratch& scratch) const;
 
   BpeOptions options_;

@@ -142,31 +142,31 @@ void RewritePieces(PreTokenizedText& text, Rewrite rewrite) {
   text = std::move(result);
 }
 
-void Run(const SplitStep& step, bool, PreTokenizedText& text) {
+void Run(const SplitStep& step, bool, EncodeStop& stop, PreTokenizedText& text) {
   SplitPieces(text, step.behavior, step.invert,
               [&](std::string_view part, std::vector<TextRange>& out) {
                 if (const auto* regex = std::get_if<Regex>(&step.pattern)) {
-                  regex->FindAll(part, out);
+                  regex->FindAll(part, out, &stop);
                 } else {
                   FindString(part, std::get<std::string>(step.pattern), out);
                 }
               });
 }
 
-void Run(const DigitsStep& step, bool, PreTokenizedText& text) {
+void Run(const DigitsStep& step, bool, EncodeStop&, PreTokenizedText& text) {
   const auto behavior = step.individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
   SplitPieces(text, behavior, false, [](std::string_view part, std::vector<TextRange>& out) {
     FindCharacters(part, IsNumeric, out);
   });
 }
 
-void Run(const PunctuationStep& step, bool, PreTokenizedText& text) {
+void Run(const PunctuationStep& step, bool, EncodeStop&, PreTokenizedText& text) {
   SplitPieces(text, step.behavior, false, [](std::string_view part, std::vector<TextRange>& out) {
     FindCharacters(part, IsPunctuation, out);
   });
 }
 
-void Run(const MetaspaceStep& step, bool at_start, PreTokenizedText& text) {
+void Run(const MetaspaceStep& step, bool at_start, EncodeStop&, PreTokenizedText& text) {
   RewritePieces(text, [&](std::string_view part, bool first, std::string& out) {
     const bool wanted = step.prepend == MetaspaceStep::Prepend::kAlways ||
                         (step.prepend == MetaspaceStep::Prepend::kFirst && at_start && first);
@@ -188,7 +188,7 @@ void Run(const MetaspaceStep& step, bool at_start, PreTokenizedText& text) {
               });
 }
 
-void Run(const PrefixSpaceStep&, bool, PreTokenizedText& text) {
+void Run(const PrefixSpaceStep&, bool, EncodeStop&, PreTokenizedText& text) {
   RewritePieces(text, [](std::string_view part, bool, std::string& out) {
     if (part.front() != ' ') out += ' ';
     out += part;
@@ -197,12 +197,12 @@ void Run(const PrefixSpaceStep&, bool, PreTokenizedText& text) {
 
 }  // namespace
 
-PreTokenizedText PreTokenizer::Run(std::string text, bool at_start) const {
+PreTokenizedText PreTokenizer::Run(std::string text, bool at_start, EncodeStop& stop) const {
   PreTokenizedText result;
   if (!text.empty()) result.pieces.push_back({0, text.size()});
   result.text = std::move(text);
   for (const PreTokenizerStep& step : steps_) {
-    std::visit([&](const auto& s) { text::Run(s, at_start, result); }, step);
+    std::visit([&](const auto& s) { text::Run(s, at_start, stop, result); }, step);
   }
   return result;
 }

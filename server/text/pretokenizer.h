@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "server/text/encode_stop.h"
 #include "server/text/pretokenizer_regex.h"
 
 namespace ebbinghaus::text {
@@ -56,8 +57,9 @@ class PreTokenizer {
   explicit PreTokenizer(std::vector<PreTokenizerStep> steps) : steps_(std::move(steps)) {}
 
   // `at_start`: whether `text` is the beginning of what the caller tokenizes
-  // (MetaspaceStep::Prepend::kFirst). Empty pieces are left out. Requires: valid UTF-8.
-  PreTokenizedText Run(std::string text, bool at_start) const;
+  // (MetaspaceStep::Prepend::kFirst). Empty pieces are left out. Any pieces once `stop` has
+  // cancelled. Requires: valid UTF-8.
+  PreTokenizedText Run(std::string text, bool at_start, EncodeStop& stop) const;
 
  private:
   std::vector<PreTokenizerStep> steps_;

@@ -19,6 +19,8 @@ namespace {
 constexpr size_t kMaxPatternBytes = 64 * 1024;
 constexpr uint32_t kParenthesesLimit = 100;
 constexpr uint32_t kHeapLimitKibibytes = 64 * 1024;
+constexpr uint64_t kFreeSteps = 1024;
+constexpr size_t kStepsInOneGo = 10'000'000;
 
 // Rewrites the escapes that mean something else, or nothing, in PCRE2.
 class Translator {
@@ -235,6 +237,11 @@ class Translator {
   std::vector<bool> caseless_{false};  // of the group at hand and those around it
 };
 
+struct Found {
+  bool match = false;
+  size_t next = 0;  // without a match: where to look next
+};
+
 struct MatchDataDeleter {
   void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
 };
@@ -281,7 +288,8 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   // definitions are written in.
   pcre2_code* code = pcre2_compile(
       reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, context);
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT,
+      &error, &offset, context);
   pcre2_compile_context_free(context);
   if (code == nullptr) {
     PCRE2_UCHAR message[256] = {};
@@ -292,30 +300,47 @@ absl::StatusOr<Regex> Regex::Compile(std::string_view pattern) {
   return Regex(std::make_shared<const Code>(code));
 }
 
-void Regex::FindAll(std::string_view text, std::vector<TextRange>& out) const {
+void Regex::FindAll(std::string_view text, std::vector<TextRange>& out, EncodeStop* stop) const {
   const std::unique_ptr<pcre2_match_data, MatchDataDeleter> data(
       pcre2_match_data_create_from_pattern(code_->get(), nullptr));
   const std::unique_ptr<pcre2_match_context, MatchContextDeleter> context(
       pcre2_match_context_create(nullptr));
   if (data == nullptr || context == nullptr) return;
-  // The patterns in use walk a run of white space twice at most; more than that is a pattern gone
-  // wild.
-  const uint64_t limit = 1'000'000 + 64 * static_cast<uint64_t>(text.size());
-  pcre2_set_match_limit(context.get(),
-                        static_cast<uint32_t>(std::min<uint64_t>(limit, UINT32_MAX)));
   pcre2_set_heap_limit(context.get(), kHeapLimitKibibytes);
+  // The patterns in use walk a run of white space twice at most; what takes more backtracking than
+  // kFreeSteps for one match pays for it from a budget for the whole text.
+  uint64_t budget = 1'000'000 + 64 * static_cast<uint64_t>(text.size());
 
-  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  size_t at = 0;
-  size_t last_end = SIZE_MAX;  // an empty match where the last match ended is none
-  while (at <= text.size()) {
-    int found = pcre2_match(code_->get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK, data.get(),
-                            context.get());
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT) {
-      found = pcre2_match(code_->get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
-                          data.get(), context.get());
+  const auto match = [&](size_t at, uint32_t options) {
+    return pcre2_match(code_->get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
+                       PCRE2_NO_UTF_CHECK | options, data.get(), context.get());
+  };
+  const auto find = [&](size_t at) {
+    // A bounded number of places is tried in one go, so that `stop` is asked in between.
+    const size_t places = std::max<size_t>(kStepsInOneGo / (text.size() - at + 1), 1);
+    const size_t last = std::min(text.size(), at + places);
+    pcre2_set_offset_limit(context.get(), last);
+    for (uint64_t limit = kFreeSteps;; limit *= 4) {
+      pcre2_set_match_limit(context.get(),
+                            static_cast<uint32_t>(std::min<uint64_t>(limit, UINT32_MAX)));
+      int found = match(at, 0);
+      if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = match(at, PCRE2_NO_JIT);
+      if (found == PCRE2_ERROR_NOMATCH && last < text.size()) return Found{false, last + 1};
+      if (found != PCRE2_ERROR_MATCHLIMIT) return Found{found >= 0, text.size() + 1};
+      if (limit > budget || (stop != nullptr && stop->Cancelled(limit))) break;
+      budget -= limit;
     }
-    if (found < 0) return;
+    return Found{false, text.size() + 1};
+  };
+
+  size_t last_end = SIZE_MAX;  // an empty match where the last match ended is none
+  for (size_t at = 0; at <= text.size();) {
+    if (stop != nullptr && stop->Cancelled(16)) return;
+    if (const Found found = find(at); !found.match) {
+      at = found.next;
+      while (at < text.size() && (static_cast<uint8_t>(text[at]) & 0xC0) == 0x80) ++at;
+      continue;
+    }
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data.get());
     const TextRange range{ends[0], ends[1]};
     if (range.end > range.begin) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/text/encode_stop.h"
 
 namespace ebbinghaus::text {
 
@@ -25,9 +26,10 @@ class Regex {
   static absl::StatusOr<Regex> Compile(std::string_view pattern);
 
   // All matches from left to right, without overlap, appended to `out`. An expression that
-  // backtracks beyond a limit proportional to the text finds nothing more from that place on.
-  // Requires: valid UTF-8.
-  void FindAll(std::string_view text, std::vector<TextRange>& out) const;
+  // backtracks beyond a limit proportional to the text finds nothing more from that place on, and
+  // so does any once `stop` (may be null) has cancelled. Requires: valid UTF-8.
+  void FindAll(std::string_view text, std::vector<TextRange>& out,
+               EncodeStop* stop = nullptr) const;
 
  private:
   class Code;

@@ -1,18 +1,25 @@
 #include "server/text/text_model.h"
 
-#include <algorithm>
-
 #include "absl/status/status.h"
 #include "server/base/status_macros.h"
 
 namespace ebbinghaus::text {
 
-std::vector<base::TokenId> TextModel::EncodeText(std::string_view text, bool parse_special) const {
-  return tokenizer->Encode(text, {.add_special_tokens = true, .parse_special = parse_special});
+std::vector<base::TokenId> TextModel::EncodeText(std::string_view text, bool parse_special,
+                                                 const EncodeLimits& limits) const {
+  EncodeOptions options{.add_special_tokens = true, .parse_special = parse_special, .limits = limits};
+  if (parse_special && limits.max_ids != SIZE_MAX) ++options.limits.max_ids;  // a BOS to spare
+  std::vector<base::TokenId> ids = tokenizer->Encode(text, options);
+  // The text may spell the BOS that was put before it.
+  if (tokenizer->adds_bos() && ids.size() > 1 && ids[0] == ids[1] && ids[0] == tokenizer->bos_token_id()) {
+    ids.erase(ids.begin());
+  }
+  if (ids.size() > limits.max_ids) ids.resize(limits.max_ids);
+  return ids;
 }
 
 absl::StatusOr<std::vector<base::TokenId>> TextModel::EncodeChat(
-    absl::Span<const ChatMessage> messages, bool parse_special) const {
+    absl::Span<const ChatMessage> messages, bool parse_special, const EncodeLimits& limits) const {
   if (!chat_template.has_value()) {
     return absl::FailedPreconditionError("the model has no chat template");
   }
@@ -25,12 +32,16 @@ absl::StatusOr<std::vector<base::TokenId>> TextModel::EncodeChat(
     segments.push_back({segment.text, !segment.from_message || parse_special});
   }
   std::vector<base::TokenId> ids =
-      tokenizer->EncodeSegments(segments, /*add_special_tokens=*/false);
-  if (tokenizer->adds_bos()) {
-    const base::TokenId bos = *tokenizer->bos_token_id();
-    if (std::find(ids.begin(), ids.end(), bos) == ids.end()) ids.insert(ids.begin(), bos);
-  }
+      tokenizer->EncodeSegments(segments, /*add_special_tokens=*/false, limits);
+  PutBosFirst(*tokenizer, ids);
+  if (ids.size() > limits.max_ids) ids.resize(limits.max_ids);
   return ids;
+}
+
+void PutBosFirst(const Tokenizer& tokenizer, std::vector<base::TokenId>& ids) {
+  if (!tokenizer.adds_bos()) return;
+  const base::TokenId bos = *tokenizer.bos_token_id();
+  if (ids.empty() || ids.front() != bos) ids.insert(ids.begin(), bos);
 }
 
 std::string TextModel::Decode(absl::Span<const base::TokenId> ids) const {

@@ -25,18 +25,20 @@ struct TextModel {
   // The date for templates that write it into the prompt.
   std::function<std::time_t()> now = [] { return std::time(nullptr); };
 
-  // The prompt for raw text: BOS where the tokenizer adds it; special tokens inside only with
-  // parse_special.
-  std::vector<base::TokenId> EncodeText(std::string_view text, bool parse_special) const;
+  // The prompt for raw text: BOS where the tokenizer adds it and the text does not begin with it;
+  // special tokens inside only with parse_special.
+  std::vector<base::TokenId> EncodeText(std::string_view text, bool parse_special,
+                                        const EncodeLimits& limits = {}) const;
 
   // The prompt for a chat, generation prompt included. Special tokens that the template writes are
-  // special; those inside message contents only with parse_special. A BOS the template wrote is not
-  // doubled; one it did not write is put first where the tokenizer adds it to a text. (The
+  // special; those inside message contents only with parse_special. A BOS the template wrote first is
+  // not doubled; else it is put first where the tokenizer adds it to a text (PutBosFirst). (The
   // reference's apply_chat_template leaves it out then, its users' pipelines do not.) Errors:
   // FailedPrecondition without a template; InvalidArgument for what the template refuses;
   // ResourceExhausted beyond its limits.
   absl::StatusOr<std::vector<base::TokenId>> EncodeChat(absl::Span<const ChatMessage> messages,
-                                                        bool parse_special) const;
+                                                        bool parse_special,
+                                                        const EncodeLimits& limits = {}) const;
 
   // The text of tokens by themselves, for someone who looks at ids: special tokens appear by their
   // name. Valid UTF-8.
@@ -46,5 +48,9 @@ struct TextModel {
   // tokenizer's.
   std::vector<std::string> Pieces(absl::Span<const base::TokenId> ids) const;
 };
+
+// Puts the BOS before a prompt where the tokenizer adds one and none is first. What is first counts,
+// not what the text spells further on.
+void PutBosFirst(const Tokenizer& tokenizer, std::vector<base::TokenId>& ids);
 
 }  // namespace ebbinghaus::text

@@ -60,8 +60,6 @@ class BpeTokenizer final : public Tokenizer {
  public:
   explicit BpeTokenizer(TokenizerDefinition definition);
 
-  std::vector<TokenId> EncodeSegments(absl::Span<const TextSegment> segments,
-                                      bool add_special_tokens) const override;
   std::string_view Piece(TokenId id) const override { return pieces_[id]; }
   bool IsSpecial(TokenId id) const override { return special_[id]; }
   uint32_t size() const override { return static_cast<uint32_t>(pieces_.size()); }
@@ -72,8 +70,11 @@ class BpeTokenizer final : public Tokenizer {
   LeadingSpace leading_space() const override { return leading_space_; }
 
  private:
-  void EncodeNormalized(const MarkedText& text, bool at_start, BpeScratch& scratch,
-                        std::vector<TokenId>& out) const;
+  std::vector<TokenId> DoEncode(absl::Span<const TextSegment> segments, bool add_special_tokens,
+                                const EncodeLimits& limits) const override;
+  // False: stopped early.
+  bool EncodeNormalized(const MarkedText& text, bool at_start, EncodeStop& stop,
+                        BpeScratch& scratch, std::vector<TokenId>& out) const;
 
   std::vector<std::string> pieces_;
   std::vector<bool> special_;
@@ -118,8 +119,9 @@ BpeTokenizer::BpeTokenizer(TokenizerDefinition definition)
   bpe_ = Bpe(texts, definition.merges, definition.bpe);
 }
 
-std::vector<TokenId> BpeTokenizer::EncodeSegments(absl::Span<const TextSegment> segments,
-                                                  bool add_special_tokens) const {
+std::vector<TokenId> BpeTokenizer::DoEncode(absl::Span<const TextSegment> segments,
+                                            bool add_special_tokens,
+                                            const EncodeLimits& limits) const {
   MarkedText text;
   bool mixed = false;
   for (const TextSegment& segment : segments) {
@@ -133,39 +135,53 @@ std::vector<TokenId> BpeTokenizer::EncodeSegments(absl::Span<const TextSegment> 
 
   std::vector<TokenId> ids;
   if (add_special_tokens) ids = prefix_;
+  EncodeStop stop(limits);
   BpeScratch scratch;
   for (const AddedTokenMatcher::Part& part : raw_added_.Split(text)) {
+    if (stop.Now(ids.size())) return ids;
     if (part.token.has_value()) {
       ids.push_back(*part.token);
-    } else {
-      EncodeNormalized(normalizer_.Run(text.Part(part.begin, part.end)), part.begin == 0, scratch,
-                       ids);
+    } else if (!EncodeNormalized(normalizer_.Run(text.Part(part.begin, part.end)), part.begin == 0,
+                                 stop, scratch, ids)) {
+      return ids;
     }
   }
   if (add_special_tokens) ids.insert(ids.end(), suffix_.begin(), suffix_.end());
   return ids;
 }
 
-void BpeTokenizer::EncodeNormalized(const MarkedText& text, bool at_start, BpeScratch& scratch,
-                                    std::vector<TokenId>& out) const {
+bool BpeTokenizer::EncodeNormalized(const MarkedText& text, bool at_start, EncodeStop& stop,
+                                    BpeScratch& scratch, std::vector<TokenId>& out) const {
   for (const AddedTokenMatcher::Part& part : normalized_added_.Split(text)) {
+    if (stop.Now(out.size())) return false;
     if (part.token.has_value()) {
       out.push_back(*part.token);
       continue;
     }
     const PreTokenizedText pieces = pre_tokenizer_.Run(
-        text.text.substr(part.begin, part.end - part.begin), at_start && part.begin == 0);
+        text.text.substr(part.begin, part.end - part.begin), at_start && part.begin == 0, stop);
     for (const TextRange& piece : pieces.pieces) {
-      bpe_.Encode(std::string_view(pieces.text).substr(piece.begin, piece.end - piece.begin),
+      if (stop.Now(out.size())) return false;
+      bpe_.Encode(std::string_view(pieces.text).substr(piece.begin, piece.end - piece.begin), stop,
                   scratch, out);
     }
   }
+  return !stop.Now(out.size());
 }
 
 }  // namespace
 
 std::vector<TokenId> Tokenizer::Encode(std::string_view text, const EncodeOptions& options) const {
-  return EncodeSegments({{text, options.parse_special}}, options.add_special_tokens);
+  return EncodeSegments({{text, options.parse_special}}, options.add_special_tokens,
+                        options.limits);
+}
+
+std::vector<TokenId> Tokenizer::EncodeSegments(absl::Span<const TextSegment> segments,
+                                               bool add_special_tokens,
+                                               const EncodeLimits& limits) const {
+  std::vector<TokenId> ids = DoEncode(segments, add_special_tokens, limits);
+  if (ids.size() > limits.max_ids) ids.resize(limits.max_ids);
+  return ids;
 }
 
 std::string Tokenizer::Decode(absl::Span<const TokenId> ids, bool skip_special) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,9 +30,20 @@ struct GgufVocabulary {
   std::optional<bool> add_bos_token, add_space_prefix;
 };
 
+// When to stop encoding early. A caller that has room for N ids asks for N + 1: more than N in the
+// result means that the text does not fit.
+struct EncodeLimits {
+  // No more ids than this are returned; work ends soon after so many are out.
+  size_t max_ids = SIZE_MAX;
+  // Asked at least every few milliseconds, from the thread that encodes; true ends the work, and what
+  // is returned then is of no use. May be empty. Must not throw.
+  std::function<bool()> cancelled;
+};
+
 struct EncodeOptions {
   bool add_special_tokens = true;  // BOS (rarely EOS), where the definition adds it
   bool parse_special = false;      // special tokens spelled out in the text become those tokens
+  EncodeLimits limits;
 };
 
 // A part of a text whose parts are trusted differently.
@@ -70,8 +82,9 @@ class Tokenizer {
   // The segments joined, encoded as one text, except that special tokens are recognised only where
   // all their bytes lie in segments that allow it. (Other added tokens are recognised everywhere,
   // as always.)
-  virtual std::vector<base::TokenId> EncodeSegments(absl::Span<const TextSegment> segments,
-                                                    bool add_special_tokens) const = 0;
+  std::vector<base::TokenId> EncodeSegments(absl::Span<const TextSegment> segments,
+                                            bool add_special_tokens,
+                                            const EncodeLimits& limits = {}) const;
 
   // The text of a sequence of tokens by itself, valid UTF-8: see TokenDecoder (text_stream.h).
   // Special tokens appear by their name or not at all.
@@ -90,6 +103,12 @@ class Tokenizer {
   // Whether encoding puts the BOS token before a text.
   virtual bool adds_bos() const = 0;
   virtual LeadingSpace leading_space() const { return {}; }
+
+ private:
+  // EncodeSegments; may return more than limits.max_ids.
+  virtual std::vector<base::TokenId> DoEncode(absl::Span<const TextSegment> segments,
+                                              bool add_special_tokens,
+                                              const EncodeLimits& limits) const = 0;
 };
 
 }  // namespace ebbinghaus::text

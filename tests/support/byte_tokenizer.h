@@ -23,13 +23,6 @@ class ByteTokenizer final : public text::Tokenizer {
     pieces_.emplace_back("<eos>");
     pieces_.emplace_back(kLongPiece);
   }
-  std::vector<base::TokenId> EncodeSegments(absl::Span<const text::TextSegment> segments, bool) const override {
-    std::vector<base::TokenId> ids;
-    for (const text::TextSegment& segment : segments) {
-      for (const char c : segment.text) ids.push_back(static_cast<unsigned char>(c));
-    }
-    return ids;
-  }
   std::string_view Piece(base::TokenId id) const override { return pieces_[id]; }
   bool IsSpecial(base::TokenId id) const override { return id == kEosToken; }
   uint32_t size() const override { return kByteVocabulary; }
@@ -37,6 +30,15 @@ class ByteTokenizer final : public text::Tokenizer {
   bool adds_bos() const override { return false; }
 
  private:
+  std::vector<base::TokenId> DoEncode(absl::Span<const text::TextSegment> segments, bool,
+                                      const text::EncodeLimits&) const override {
+    std::vector<base::TokenId> ids;
+    for (const text::TextSegment& segment : segments) {
+      for (const char c : segment.text) ids.push_back(static_cast<unsigned char>(c));
+    }
+    return ids;
+  }
+
   std::vector<std::string> pieces_;
 };
 

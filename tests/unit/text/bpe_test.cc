@@ -29,7 +29,7 @@ class Model {
 
   std::vector<std::string> Tokens(const std::string& text) {
     Ids ids;
-    bpe_.Encode(text, scratch_, ids);
+    bpe_.Encode(text, stop_, scratch_, ids);
     std::vector<std::string> tokens;
     for (const TokenId id : ids) tokens.push_back(tokens_[id]);
     return tokens;
@@ -37,7 +37,7 @@ class Model {
   uint64_t Work(const std::string& text) {
     scratch_.queued = 0;
     Ids ids;
-    bpe_.Encode(text, scratch_, ids);
+    bpe_.Encode(text, stop_, scratch_, ids);
     return scratch_.queued;
   }
 
@@ -52,6 +52,8 @@ class Model {
   std::map<std::string, TokenId> ids_;
   Bpe bpe_;
   BpeScratch scratch_;
+  const EncodeLimits limits_;
+  EncodeStop stop_{limits_};
 };
 
 using Strings = std::vector<std::string>;

@@ -107,8 +107,66 @@ TEST(EncodeText, AddsTheBosAndParsesSpecialTokensWhereAskedTo) {
   const TextModel model = MakeModel("llama3", kChatMl);
   const TokenId bos = *model.tokenizer->bos_token_id();
   EXPECT_EQ(model.EncodeText("", false), Ids{bos});
-  EXPECT_EQ(model.EncodeText("<s>", true), (Ids{bos, bos}));
+  EXPECT_EQ(model.EncodeText("<s>", true), Ids{bos});
   EXPECT_GT(model.EncodeText("<s>", false).size(), 2u);
+}
+
+TEST(EncodeText, PutsOneBosFirstWhateverTheTextSpells) {
+  for (const std::string fixture : {"llama3", "llama2"}) {
+    const TextModel model = MakeModel(fixture, kChatMl);
+    const TokenId bos = *model.tokenizer->bos_token_id();
+    const Ids plain = model.EncodeText("hi", true);
+    EXPECT_EQ(std::count(plain.begin(), plain.end(), bos), 1);
+    EXPECT_EQ(model.EncodeText("<s>hi", true).front(), bos);
+    const Ids spelled = model.EncodeText("<s>hi", true);
+    EXPECT_EQ(std::count(spelled.begin(), spelled.end(), bos), 1);
+    const Ids later = model.EncodeText("hi<s>", true);
+    EXPECT_EQ(later.front(), bos);
+    EXPECT_EQ(std::count(later.begin(), later.end(), bos), 2);
+    const Ids letters = model.EncodeText("<s>hi", false);
+    EXPECT_EQ(std::count(letters.begin(), letters.end(), bos), 1);
+  }
+}
+
+TEST(EncodeChat, AMessageThatSpellsTheBosDoesNotTakeItsPlace) {
+  const TextModel model =
+      MakeModel("llama3", "{% for m in messages %}[{{ m.content }}]{% endfor %}");
+  const TokenId bos = *model.tokenizer->bos_token_id();
+  for (const bool parse : {true, false}) {
+    const Ids ids = Chat(model, {{"user", "say <s> twice"}}, parse);
+    EXPECT_EQ(ids.front(), bos);
+    EXPECT_EQ(std::count(ids.begin(), ids.end(), bos), parse ? 2 : 1);
+  }
+}
+
+TEST(EncodeText, StopsOnceEnoughIdsAreOut) {
+  for (const std::string fixture : {"llama3", "qwen2", "llama2", "metaspace-first"}) {
+    const TextModel model = MakeModel(fixture, kChatMl);
+    std::string text;
+    for (int i = 0; i < 3000; ++i) text += " word" + std::to_string(i);
+    const Ids all = model.EncodeText(text, true);
+    for (const size_t most : {0, 1, 2, 77, 1000}) {
+      const Ids some = model.EncodeText(text, true, {.max_ids = most});
+      EXPECT_EQ(some, Ids(all.begin(), all.begin() + most)) << fixture;
+    }
+    EXPECT_EQ(model.EncodeText(text, true, {.max_ids = all.size()}), all);
+    EXPECT_EQ(model.EncodeText(text, true, {.max_ids = all.size() + 1}), all);
+  }
+}
+
+TEST(EncodeText, StopsSoonAfterItIsCancelled) {
+  for (const std::string fixture : {"llama3", "llama2"}) {
+    const TextModel model = MakeModel(fixture, kChatMl);
+    // One piece that takes long, and many that take long together.
+    for (const std::string unit : {"a", "word "}) {
+      std::string text;
+      while (text.size() < 3'000'000) text += unit;
+      int asked = 0;
+      const Ids ids = model.EncodeText(text, true, {.cancelled = [&] { return ++asked == 3; }});
+      EXPECT_EQ(asked, 3);
+      EXPECT_LT(ids.size(), 100'000u);
+    }
+  }
 }
 
 TEST(Decode, ShowsSpecialTokensAndPiecesAreTheirBytes) {

@@ -20,9 +20,6 @@ class FakeTokenizer final : public Tokenizer {
  public:
   explicit FakeTokenizer(Strings pieces, LeadingSpace leading = {})
       : pieces_(std::move(pieces)), leading_(leading) {}
-  std::vector<TokenId> EncodeSegments(absl::Span<const TextSegment>, bool) const override {
-    return {};
-  }
   std::string_view Piece(TokenId id) const override { return pieces_[id]; }
   bool IsSpecial(TokenId id) const override { return pieces_[id].front() == '<'; }
   uint32_t size() const override { return static_cast<uint32_t>(pieces_.size()); }
@@ -31,6 +28,10 @@ class FakeTokenizer final : public Tokenizer {
   LeadingSpace leading_space() const override { return leading_; }
 
  private:
+  std::vector<TokenId> DoEncode(absl::Span<const TextSegment>, bool,
+                                const EncodeLimits&) const override {
+    return {};
+  }
   Strings pieces_;
   LeadingSpace leading_;
 };
