@@ -99,7 +99,7 @@ std::optional<AdmittedRequest> Admission::Admit(GenerationRequest request, Viola
   admitted.memory_every_n_tokens = request.memory_every_n_tokens;
   admitted.deadline = request.deadline;
   admitted.arrival = request.arrival;
-  admitted.client = request.identity.empty() ? "peer " + request.peer : "token " + request.identity;
+  admitted.client = ClientOf(request.identity, request.peer);
   spec.cache_owner = std::move(request.identity);
   admitted.spec = std::make_shared<const SequenceSpec>(std::move(spec));
   return admitted;

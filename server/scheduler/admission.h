@@ -13,6 +13,7 @@
 #include "server/base/engine.h"
 #include "server/base/violations.h"
 #include "server/memory/parameters.h"
+#include "server/scheduler/client.h"
 #include "server/scheduler/prompt_reader.h"
 #include "server/scheduler/request.h"
 #include "server/text/text_model.h"
@@ -29,7 +30,7 @@ struct AdmittedRequest {
   uint32_t memory_every_n_tokens = 0;
   std::optional<base::TimePoint> deadline;
   base::TimePoint arrival;
-  std::string client;  // those with the same take turns with others as one: the token's name, else the peer
+  Client client;
 };
 
 struct AdmissionOptions {

@@ -25,6 +25,10 @@ std::optional<base::TimePoint> Earlier(std::optional<base::TimePoint> a, std::op
   return std::min(*a, *b);
 }
 
+bool Contains(const std::vector<QueuedRequest*>& requests, const QueuedRequest* request) {
+  return std::find(requests.begin(), requests.end(), request) != requests.end();
+}
+
 bool Passed(const std::optional<base::TimePoint>& deadline, base::TimePoint now) {
   return deadline && *deadline <= now;
 }
@@ -50,6 +54,7 @@ Loop::Progress Loop::RunOneStep(std::optional<base::TimePoint> drain_deadline) {
   const base::TimePoint now = clock_->Now();
   turn_began_ = now;
   const bool last_step = Passed(drain_deadline, now);
+  EndEvicted(now);
   EndLostRequests(now);
   if (last_step) {
     EndUnstarted();
@@ -127,19 +132,34 @@ void Loop::EndUnstarted() {
   running_.erase(std::remove(running_.begin(), running_.end(), nullptr), running_.end());
 }
 
+void Loop::EndEvicted(base::TimePoint now) {
+  for (const auto& evicted : queue_->TakeEvicted()) {
+    Refusal refusal = queue_->WhyEvicted(now);
+    metrics_->RequestRejected(refusal.reason);
+    FailQueued(*evicted, std::move(refusal.status));
+  }
+}
+
 void Loop::StartWaiting() {
   while (running_.size() < options_.max_batch) {
-    const bool all_wait = std::any_of(no_memory_for_.begin(), no_memory_for_.end(), [](const QueuedRequest* queued) {
-      return queued->overtaken >= kMaxOvertakes;
-    });
-    QueuedRequest* next = all_wait ? nullptr : queue_->Next(no_memory_for_);
-    if (next == nullptr) return;
+    QueuedRequest* next = NextToStart();
+    if (next == nullptr) break;
     if (StartOne(*next) == Start::kNoMemory) {
-      no_memory_for_.push_back(next);
+      tried_.push_back(next);
+      if (!Contains(lack_memory_, next)) lack_memory_.push_back(next);
     } else {
-      for (QueuedRequest* passed : no_memory_for_) ++passed->overtaken;
+      for (QueuedRequest* passed : lack_memory_) ++passed->overtaken;
     }
   }
+  queue_->SetMemoryShort(!tried_.empty());
+}
+
+// Of those that have been passed often enough, the first to be tried holds up all others.
+QueuedRequest* Loop::NextToStart() const {
+  for (QueuedRequest* waits : lack_memory_) {
+    if (waits->overtaken >= kMaxOvertakes) return Contains(tried_, waits) ? nullptr : waits;
+  }
+  return queue_->Next(tried_);
 }
 
 // Takes it out of the queue, unless the engine has no K/V memory for it beside those that run.
@@ -155,8 +175,10 @@ Loop::Start Loop::StartOne(QueuedRequest& queued) {
   // Before it leaves the queue, so that whoever asks sees it in one place or the other.
   running_count_ = static_cast<uint32_t>(running_.size()) + 1;
   std::unique_ptr<QueuedRequest> taken = queue_->Take(&queued);
+  std::erase(lack_memory_, &queued);
   if (!sequence.ok()) {
     if (no_memory) metrics_->RequestRejected(metrics::Rejection::kKvMemory);
+    queue_->Release(*taken);
     FailQueued(*taken, sequence.status());
     return Start::kDone;
   }
@@ -263,9 +285,10 @@ void Loop::Fail(RunningRequest& request, absl::Status status) {
   Leave(request, std::move(summary), std::move(status));
 }
 
+// It has left the queue.
 void Loop::FailQueued(const QueuedRequest& queued, absl::Status status) {
-  no_memory_for_.clear();
-  queue_->Release(queued.request.request_id);
+  std::erase(lack_memory_, &queued);
+  tried_.clear();
   RequestSummary summary = SummaryOf(queued.request);
   summary.status = status;
   summary.queue = clock_->Now() - queued.queued;
@@ -284,8 +307,8 @@ void Loop::Leave(RunningRequest& request, RequestSummary summary, Event last) {
   } catch (const std::exception& error) {
     LogError("remove_failed", {{"id", request.request_id()}, {"error", error.what()}});
   }
-  no_memory_for_.clear();
-  queue_->Release(request.request_id());
+  tried_.clear();
+  queue_->Release(request.queued());
   Report(std::move(summary), request.arrival());
   endings_.emplace_back(request.mailbox(), std::move(last));
 }

@@ -29,7 +29,8 @@ struct LoopOptions {
   bool log_prompts = false;
 };
 
-// A request that finds no K/V memory is passed by at most this many that need less; then all wait for it.
+// A request that finds no K/V memory is passed by at most this many that need less; then memory is kept for it: nobody else
+// starts until it fits.
 inline constexpr uint32_t kMaxOvertakes = 16;
 
 // One thread calls RunOneStep; the other methods may be called from any.
@@ -64,7 +65,9 @@ class Loop {
   void EndLostRequests(base::TimePoint now);
   std::optional<absl::Status> WhyLost(const RunningRequest& request, base::TimePoint now);
   void EndUnstarted();
+  void EndEvicted(base::TimePoint now);
   void StartWaiting();
+  QueuedRequest* NextToStart() const;
   enum class Start { kDone, kNoMemory };
   Start StartOne(QueuedRequest& queued);
   std::vector<base::StepItem> Plan(bool last_step, base::TimePoint now);
@@ -93,8 +96,10 @@ class Loop {
   std::vector<Running> running_;  // in the order in which they started
   StepBudget budget_;
   uint64_t step_number_ = 0;
-  // Waiting requests the engine had no K/V memory for, in turn; tried again when a request has left.
-  std::vector<QueuedRequest*> no_memory_for_;
+  // Waiting requests that the engine once had no K/V memory for, as they were first tried.
+  std::vector<QueuedRequest*> lack_memory_;
+  // Of these, those tried since a request last left; before the next one does, they would fail again.
+  std::vector<QueuedRequest*> tried_;
   // Last events, told after gauges and ids show that the request is gone.
   std::vector<std::pair<std::shared_ptr<Mailbox>, Event>> endings_;
 

@@ -33,6 +33,7 @@ class RunningRequest {
 
   base::SequenceId sequence() const { return sequence_; }
   base::GenerationMode mode() const { return spec().mode; }
+  const QueuedRequest& queued() const { return *queued_; }
   const std::string& request_id() const { return queued_->request.request_id; }
   const std::optional<base::TimePoint>& deadline() const { return queued_->request.deadline; }
   base::TimePoint arrival() const { return queued_->request.arrival; }

@@ -51,7 +51,10 @@ class Scheduler::Impl {
       return status;
     };
     // Before any work is spent on it: an overloaded server must refuse cheaply.
-    if (std::optional<Refusal> refusal = queue_.CheckOpen(clock_->Now())) return refuse(refusal->reason, refusal->status);
+    const Client client = ClientOf(request.identity, request.peer);
+    if (std::optional<Refusal> refusal = queue_.CheckOpen(client, clock_->Now())) {
+      return refuse(refusal->reason, refusal->status);
+    }
     std::optional<AdmittedRequest> admitted = admission_.Admit(std::move(request), *violations);
     if (!admitted) return refuse(metrics::Rejection::kInvalidArgument, violations->ToStatus());
     auto mailbox = std::make_shared<Mailbox>(options_.mailbox_bytes, clock_);

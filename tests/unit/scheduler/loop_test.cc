@@ -457,6 +457,62 @@ TEST_F(LoopTest, WhoWaitsForKvMemoryIsPassedByAtMostSixteenThatNeedLess) {
   EXPECT_TRUE(stream.ReadAll(*large).finished.has_value());
 }
 
+// Small requests come without end, one by one, each from a new client, and some leave before they are done.
+TEST_F(LoopTest, ARequestThatNeedsMostOfTheMemoryStartsAfterAtMostSixteenOvertakes) {
+  limits_ = {4, 60, 100'000};
+  script_->capacity_tokens = 100;
+  const auto runs = Submit(Ask("x", 60));
+  Step();
+  const auto large = Submit(Ask("y", 98));
+  Step();
+  StreamReader stream;
+  int small_starts = 0;
+  std::vector<std::shared_ptr<Mailbox>> small;
+  for (int i = 0; i < 400 && !stream.ReadAll(*large).started; ++i) {
+    GenerationRequest request = Ask("z", 3 + i % 5);
+    request.peer = "ipv4:10.0.0." + std::to_string(i) + ":1";
+    small.push_back(Submit(std::move(request)));
+    if (i % 7 == 0 && i >= 7) small[i - 1]->Cancel();
+    Step();
+  }
+  ASSERT_TRUE(stream.started.has_value());
+  for (const auto& mailbox : small) small_starts += StreamReader().ReadAll(*mailbox).started.has_value();
+  EXPECT_EQ(small_starts, 16);
+}
+
+TEST_F(LoopTest, WhenWhoMemoryIsKeptForGivesUpTheOthersStart) {
+  limits_ = {4, 60, 100'000};
+  script_->capacity_tokens = 100;
+  const auto runs = Submit(Ask("x", 80));
+  const auto large = Submit(Ask("y", 90));
+  std::vector<std::shared_ptr<Mailbox>> small;
+  for (int i = 0; i < 17; ++i) small.push_back(Submit(Ask("z", 1)));
+  for (int i = 0; i < 30; ++i) Step();
+  EXPECT_FALSE(StreamReader().ReadAll(*small.back()).started.has_value());
+  large->Cancel();
+  Step();
+  EXPECT_TRUE(StreamReader().ReadAll(*small.back()).started.has_value());
+}
+
+TEST_F(LoopTest, WhoLosesItsPlaceToAnotherClientIsToldWhenToComeAgain) {
+  options_.max_batch = 1;
+  limits_ = {1, 2, 100};
+  std::vector<std::shared_ptr<Mailbox>> mine;
+  for (int i = 0; i < 3; ++i) mine.push_back(Submit(Ask("x", 5)));
+  Step();
+  GenerationRequest other = Ask("y", 5);
+  other.peer = "ipv4:10.0.0.1:1";
+  const auto others = Submit(std::move(other));
+  Step();
+  const StreamReader refused = StreamReader().ReadAll(*mine[2]);
+  ASSERT_TRUE(refused.status.has_value());
+  EXPECT_EQ(refused.status->code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(base::RetryDelay(*refused.status).has_value());
+  EXPECT_TRUE(Shows("ebbinghaus_requests_rejected_total{reason=\"queue_full\"} 1"));
+  RunUntilIdle();
+  for (const auto& served : {mine[0], mine[1], others}) EXPECT_TRUE(StreamReader().ReadAll(*served).finished.has_value());
+}
+
 TEST_F(LoopTest, ClientsTakeTurns) {
   options_.max_batch = 1;
   const auto ask = [](const std::string& peer) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "server/base/retry.h"
 #include "tests/support/fake_clock.h"
 
@@ -22,11 +24,27 @@ class WaitingQueueTest : public ::testing::Test {
     request->request.request_id = id;
     request->request.spec = spec;
     request->request.deadline = deadline;
-    request->request.client = client;
+    request->request.client = {client, client};
     request->queued = clock_.Now();
     return queue_->Push(std::move(request));
   }
-  std::unique_ptr<QueuedRequest> TakeNext() { return queue_->Take(queue_->Next()); }
+  QueuedRequest* TakeNext(absl::Span<QueuedRequest* const> skipped = {}) {
+    std::unique_ptr<QueuedRequest> taken = queue_->Take(queue_->Next(skipped));
+    return (taken_[taken->request.request_id] = std::move(taken)).get();
+  }
+  std::optional<Refusal> CheckOpen(const std::string& client = "") {
+    return queue_->CheckOpen({client, client}, clock_.Now());
+  }
+  void Release(const std::string& id) {
+    queue_->Release(*taken_.at(id));
+    taken_.erase(id);
+  }
+  // Whom the queue gave up, in the order in which they came.
+  std::string Evicted() {
+    std::string ids;
+    for (const auto& evicted : queue_->TakeEvicted()) ids += evicted->request.request_id + " ";
+    return ids;
+  }
   // Takes everything, and tells in which order.
   std::string TakeAll() {
     std::string order;
@@ -36,6 +54,7 @@ class WaitingQueueTest : public ::testing::Test {
 
   support::FakeClock clock_;
   metrics::Metrics metrics_{&clock_};
+  std::map<std::string, std::unique_ptr<QueuedRequest>> taken_;  // and not released
   std::optional<WaitingQueue> queue_{std::in_place, QueueLimits{2, 3, 100}, &metrics_};
 };
 
@@ -69,7 +88,7 @@ TEST_F(TurnsTest, WhoAsksAgainAtOnceDoesNotJumpAQueueThatWaits) {
   Push("b2", 1, std::nullopt, "b");
   EXPECT_EQ(TakeNext()->request.request_id, "a2");
   Push("c1", 1, std::nullopt, "c");
-  EXPECT_EQ(TakeAll(), "c1 b2 a3 ");
+  EXPECT_EQ(TakeAll(), "b2 c1 a3 ");
 }
 
 TEST_F(TurnsTest, WhoIsSkippedKeepsItsTurn) {
@@ -78,7 +97,7 @@ TEST_F(TurnsTest, WhoIsSkippedKeepsItsTurn) {
   Push("b1", 1, std::nullopt, "b");
   QueuedRequest* const blocked[] = {queue_->Next()};
   EXPECT_EQ(queue_->Next(blocked)->request.request_id, "a2");
-  EXPECT_EQ(queue_->Take(queue_->Next(blocked))->request.request_id, "a2");
+  EXPECT_EQ(TakeNext(blocked)->request.request_id, "a2");
   EXPECT_EQ(queue_->Next(blocked)->request.request_id, "b1");
   EXPECT_EQ(TakeAll(), "b1 a1 ");
 }
@@ -88,15 +107,15 @@ TEST_F(TurnsTest, ManyClientsThatComeAndGoAreForgotten) {
   QueuedRequest* const patient[] = {queue_->Next()};
   for (int i = 0; i < 20'000; ++i) {
     ASSERT_FALSE(Push("r", 1, std::nullopt, std::to_string(i)).has_value());
-    ASSERT_EQ(queue_->Take(queue_->Next(patient))->request.request_id, "r");
-    queue_->Release("r");
+    ASSERT_EQ(TakeNext(patient)->request.request_id, "r");
+    Release("r");
   }
-  EXPECT_LE(queue_->remembered_clients(), 4096u);
+  EXPECT_EQ(queue_->remembered_owners(), 1u);
 }
 
 TEST_F(WaitingQueueTest, WhoFindsItFullComesBackTheLaterTheLongerOthersHaveWaited) {
   using std::chrono::milliseconds;
-  const auto hint = [&] { return base::RetryDelay(queue_->CheckOpen(clock_.Now())->status); };
+  const auto hint = [&] { return base::RetryDelay(CheckOpen()->status); };
   Push("first");
   clock_.Advance(milliseconds(500));
   for (const char* id : {"b", "c", "d", "e"}) Push(id);
@@ -110,11 +129,9 @@ TEST_F(WaitingQueueTest, WhoFindsItFullComesBackTheLaterTheLongerOthersHaveWaite
   EXPECT_EQ(hint(), milliseconds(3000));
   clock_.Advance(std::chrono::hours(1));
   EXPECT_EQ(hint(), milliseconds(10'000));
-  while (queue_->Next() != nullptr) TakeNext();
-  EXPECT_EQ(hint(), milliseconds(1000)) << "all run, nobody waits";
 }
 
-TEST_F(WaitingQueueTest, HoldsABatchAndAQueueWhoeverOfThemRuns) {
+TEST_F(WaitingQueueTest, HoldsAQueueBesideWhatTheFreeSlotsCanTake) {
   for (const char* id : {"a", "b", "c", "d", "e"}) EXPECT_FALSE(Push(id).has_value()) << id;
   std::optional<Refusal> refusal = Push("f");
   ASSERT_TRUE(refusal.has_value());
@@ -122,20 +139,23 @@ TEST_F(WaitingQueueTest, HoldsABatchAndAQueueWhoeverOfThemRuns) {
   EXPECT_EQ(refusal->status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("max-queue 3"));
   EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("retry"));
-  EXPECT_TRUE(queue_->CheckOpen(clock_.Now()).has_value());
+  EXPECT_TRUE(CheckOpen().has_value());
   TakeNext();
   EXPECT_TRUE(Push("f").has_value()) << "it runs, it has not left";
-  queue_->Release("a");
-  EXPECT_FALSE(queue_->CheckOpen(clock_.Now()).has_value());
+  Release("a");
+  EXPECT_FALSE(CheckOpen().has_value());
   EXPECT_FALSE(Push("f").has_value());
 }
 
-TEST_F(WaitingQueueTest, BoundsTheTokensThatWaitButNeverShutsOutASingleRequest) {
+TEST_F(WaitingQueueTest, BoundsTheTokensThatWaitButNeverShutsOutAClientsFirstRequest) {
   EXPECT_FALSE(Push("huge", 500).has_value());
   std::optional<Refusal> refusal = Push("b", 1);
   ASSERT_TRUE(refusal.has_value());
   EXPECT_EQ(refusal->reason, Rejection::kQueueTokens);
   EXPECT_THAT(std::string(refusal->status.message()), HasSubstr("max-queue-tokens 100"));
+  EXPECT_FALSE(Push("other", 1, std::nullopt, "b").has_value()) << "another client's first";
+  EXPECT_TRUE(Push("others", 1, std::nullopt, "b").has_value());
+  TakeNext();
   TakeNext();
   EXPECT_FALSE(Push("b", 60).has_value());
   EXPECT_FALSE(Push("c", 40).has_value());
@@ -150,14 +170,68 @@ TEST_F(WaitingQueueTest, AnIdIsTakenUntilItsRequestIsReleased) {
   EXPECT_EQ(Push("a")->reason, Rejection::kDuplicateId);
   TakeNext();
   EXPECT_EQ(Push("a")->status.code(), absl::StatusCode::kAlreadyExists);
-  queue_->Release("a");
+  Release("a");
   EXPECT_FALSE(Push("a").has_value());
+}
+
+TEST_F(WaitingQueueTest, AnIdIsItsOwnersAndInNobodyElsesWay) {
+  EXPECT_FALSE(Push("id", 1, std::nullopt, "a").has_value());
+  EXPECT_FALSE(Push("id", 1, std::nullopt, "b").has_value());
+  EXPECT_EQ(Push("id", 1, std::nullopt, "b")->status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(queue_->TakeIf([](const QueuedRequest& r) { return r.request.client.owner == "a"; }).size(), 1u);
+  EXPECT_FALSE(Push("id", 1, std::nullopt, "a").has_value());
+  EXPECT_EQ(Push("id", 1, std::nullopt, "b")->status.code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(WaitingQueueTest, AClientThatFilledBatchAndQueueMakesRoomForAnother) {
+  for (const char* id : {"a1", "a2", "a3", "a4", "a5"}) EXPECT_FALSE(Push(id, 1, std::nullopt, "a").has_value());
+  TakeNext();
+  TakeNext();
+  EXPECT_TRUE(CheckOpen("a").has_value());
+  EXPECT_FALSE(CheckOpen("b").has_value());
+  EXPECT_FALSE(Push("b1", 1, std::nullopt, "b").has_value());
+  EXPECT_EQ(Evicted(), "a5 ");
+  EXPECT_EQ(Evicted(), "");
+  EXPECT_EQ(queue_->waiting().requests, 3u);
+  EXPECT_EQ(queue_->waiting().prompt_tokens, 3u);
+  EXPECT_EQ(queue_->WhyEvicted(clock_.Now()).status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(base::RetryDelay(queue_->WhyEvicted(clock_.Now()).status).has_value());
+  EXPECT_FALSE(Push("b2", 1, std::nullopt, "b").has_value());
+  EXPECT_EQ(Evicted(), "a4 ");
+  EXPECT_TRUE(Push("b3", 1, std::nullopt, "b").has_value()) << "three against two";
+  EXPECT_FALSE(Push("a4", 1, std::nullopt, "c").has_value()) << "a3 goes: a has three, the others less";
+  EXPECT_EQ(Evicted(), "a3 ");
+  EXPECT_EQ(TakeAll(), "b1 a4 b2 ");
+}
+
+TEST_F(WaitingQueueTest, WhoGetsItsTurnWhileItLosesItsPlaceHasHadItsTurn) {
+  for (const char* id : {"a1", "a2", "a3", "a4", "a5"}) Push(id, 1, std::nullopt, "a");
+  QueuedRequest* skip[] = {nullptr, nullptr, nullptr, nullptr};
+  for (int i = 0; i < 4; ++i) skip[i] = queue_->Next({skip, static_cast<size_t>(i)});
+  QueuedRequest* const last = queue_->Next(skip);
+  EXPECT_FALSE(Push("b1", 1, std::nullopt, "b").has_value());
+  const std::unique_ptr<QueuedRequest> taken = queue_->Take(last);
+  EXPECT_EQ(taken->request.request_id, "a5");
+  EXPECT_EQ(Evicted(), "");
+  EXPECT_EQ(Push("a5", 1, std::nullopt, "a")->status.code(), absl::StatusCode::kAlreadyExists);
+  queue_->Release(*taken);
+  EXPECT_EQ(TakeAll(), "b1 a1 a2 a3 a4 ");
+}
+
+TEST_F(WaitingQueueTest, WhereMemoryIsShortNoMoreWaitThanMaxQueue) {
+  for (const char* id : {"a", "b", "c", "d", "e"}) EXPECT_FALSE(Push(id).has_value());
+  queue_->SetMemoryShort(true);
+  EXPECT_EQ(Evicted(), "d e ");
+  EXPECT_TRUE(Push("f").has_value());
+  queue_->SetMemoryShort(false);
+  EXPECT_FALSE(Push("f").has_value());
+  EXPECT_EQ(queue_->waiting().requests, 4u);
 }
 
 TEST_F(WaitingQueueTest, RefusesEverythingOnceClosedButKeepsWhatWaits) {
   EXPECT_FALSE(Push("a").has_value());
   queue_->Close();
-  EXPECT_EQ(queue_->CheckOpen(clock_.Now())->status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(CheckOpen()->status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(Push("b")->reason, Rejection::kDraining);
   EXPECT_EQ(TakeNext()->request.request_id, "a");
 }
