@@ -45,7 +45,8 @@ COPY --from=packages /usr/lib/os-release /packages/os-release
 COPY deploy/container/sbom.py deploy/container/
 ARG CREATED
 RUN python3 deploy/container/sbom.py --dpkg /packages/dpkg --os-release /packages/os-release --created "${CREATED}" \
-    --programs /out/bin --compiled-in nlohmann-json3-dev > /out/sbom.spdx.json
+    --programs /out/bin --compiled-in nlohmann-json3-dev \
+    --compiled-in "$(dpkg-query --show --showformat='${Depends}' libboost-dev)" > /out/sbom.spdx.json
 
 # --- fetch: scripts/fetch-model.sh, for an init container or a first service of a composition ---
 FROM ${BASE} AS fetch
@@ -77,10 +78,10 @@ COPY --from=build /out/bin/ /usr/local/bin/
 COPY --from=sbom /out/sbom.spdx.json /usr/share/doc/ebbinghaus/
 COPY LICENSE /usr/share/doc/ebbinghaus/copyright
 
-# From here on other containers reach the server, so it listens on every address. Each flag of the server can be set
+# From here on other containers reach the server, so it listens on every address, IPv6 or IPv4. Each flag of the server can be set
 # like this: --max-batch as EBBINGHAUS_MAX_BATCH. /models/current is what the image `fetch` leaves.
-ENV EBBINGHAUS_LISTEN=0.0.0.0:50051 \
-    EBBINGHAUS_HTTP_LISTEN=0.0.0.0:9464 \
+ENV EBBINGHAUS_LISTEN=[::]:50051 \
+    EBBINGHAUS_HTTP_LISTEN=[::]:9464 \
     EBBINGHAUS_MODEL=/models/current
 EXPOSE 50051 9464
 

@@ -13,7 +13,7 @@ LIBRARIES=(
   libtorch-dev
   libopenblas0-pthread # without it Debian 13's libtorch computes with the slow reference BLAS
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
-  libspdlog-dev prometheus-cpp-dev libcpp-httplib-dev nlohmann-json3-dev libpcre2-dev libicu-dev libssl-dev
+  libspdlog-dev prometheus-cpp-dev libboost-dev nlohmann-json3-dev libpcre2-dev libicu-dev libssl-dev
   libgtest-dev libgmock-dev
 )
 TOOLS=(ca-certificates curl unzip python3 python3-pip python3-venv)

@@ -18,13 +18,14 @@
 #include "server/configuration.h"
 #include "server/cpu_count.h"
 #include "server/engine/engine.h"
+#include "server/http/pages.h"
+#include "server/http/server.h"
 #include "server/metrics/metrics.h"
 #include "server/model/checkpoint.h"
 #include "server/model/text_loader.h"
 #include "server/rpc/authenticator.h"
 #include "server/rpc/credentials.h"
 #include "server/rpc/grpc_server.h"
-#include "server/rpc/http_server.h"
 #include "server/rpc/service.h"
 #include "server/rpc/version.h"
 #include "server/rpc/warm_up.h"
@@ -205,10 +206,11 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
   auto service = rpc::MakeInferenceService(
       {rpc::Version(), c.default_mode, c.default_preset, threads, [&state] { return state.name(); }}, &clock,
       rpc::Authenticator((*credentials)->tokens(), &metrics));
-  auto http = rpc::HttpServer::Start(
+  auto http = http::Server::Start(
       c.http_listen.host, c.http_listen.port,
-      {[&metrics] { return metrics.Serialize(); }, [&state] { return state.alive(); }, [&state] { return state.serving(); },
-       [&state] { return state.name(); }, [&model_name] { return std::string(model_name.load()); }, rpc::Version()});
+      http::MakePages({[&metrics] { return metrics.Serialize(); }, [&state] { return state.alive(); },
+                       [&state] { return state.serving(); }, [&state] { return state.name(); },
+                       [&model_name] { return std::string(model_name.load()); }, rpc::Version()}));
   if (!http.ok()) return Fail(http.status());
   auto grpc = rpc::GrpcServer::Start(GrpcOptions(c, **credentials), service->grpc_service());
   if (!grpc.ok()) return Fail(grpc.status());

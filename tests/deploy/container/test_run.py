@@ -11,7 +11,7 @@ from containers import Container, command
 from fetch_model_test import REPOSITORY, Hub
 from tools import missing
 
-READY = re.compile(r"^ready grpc=0\.0\.0\.0:50051 http=0\.0\.0\.0:9464 model=(\S+)$", re.MULTILINE)
+READY = re.compile(r"^ready grpc=\[::\]:50051 http=\[::\]:9464 model=(\S+)$", re.MULTILINE)
 MEMORY_BYTES = 1 << 30
 
 
