@@ -9,7 +9,6 @@
 #include <chrono>
 #include <map>
 #include <mutex>
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -143,22 +142,22 @@ class Metrics::Impl {
     windows_[static_cast<size_t>(mode)].Add(now, tokens);
   }
 
-  std::string Serialize() {
-    const base::TimePoint now = clock_->Now();
-    std::ostringstream out;
-    std::lock_guard lock(mutex_);
-    for (GenerationMode mode : base::kAllModes) {
-      tokens_per_second[mode].Set(windows_[static_cast<size_t>(mode)].PerSecond(now));
-    }
+  // Copies of all values. Holds a lock that counting takes only while it copies one value.
+  std::vector<prometheus::MetricFamily> Collect() {
+    for (GenerationMode mode : base::kAllModes) tokens_per_second[mode].Set(WindowPerSecond(mode));
     std::vector<prometheus::MetricFamily> families = registry_.Collect();
     AppendProcess(families);
-    prometheus::TextSerializer().Serialize(out, families);
-    return out.str();
+    return families;
   }
 
   double UnixSeconds() const { return unix_seconds_(); }
 
  private:
+  double WindowPerSecond(GenerationMode mode) {
+    std::lock_guard lock(mutex_);
+    return windows_[static_cast<size_t>(mode)].PerSecond(clock_->Now());
+  }
+
   template <typename T>
   Family<T>& Declare(prometheus::detail::Builder<T> builder, const char* name, const char* help) {
     return builder.Name(name).Help(help).Register(registry_);
@@ -259,7 +258,7 @@ Metrics::Metrics(const base::Clock* clock, std::function<double()> unix_seconds)
     : impl_(std::make_unique<Impl>(clock, std::move(unix_seconds))) {}
 Metrics::~Metrics() = default;
 
-std::string Metrics::Serialize() const { return impl_->Serialize(); }
+std::string Metrics::Serialize() const { return prometheus::TextSerializer().Serialize(impl_->Collect()); }
 
 void Metrics::AddPromptTokens(GenerationMode mode, uint64_t tokens) {
   impl_->prompt_tokens[mode].Increment(static_cast<double>(tokens));

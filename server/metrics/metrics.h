@@ -44,7 +44,7 @@ class Metrics {
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
-  // The text exposition format (version 0.0.4).
+  // The text exposition format (version 0.0.4). It is printed from a copy, so counting never waits for it.
   std::string Serialize() const;
 
   // tokens_total, tokens_per_second
