@@ -33,9 +33,9 @@ absl::StatusOr<kernels::KvForm> ParseKv(const std::string& name, WeightChoice we
   return absl::InvalidArgumentError(absl::StrCat("--kv ", name, ": must be auto, f32, bf16 or int8"));
 }
 
-absl::StatusOr<kernels::Target> ParseTarget(const std::string& name) {
+absl::StatusOr<const kernels::KernelTable*> ParseKernels(const std::string& name) {
   const std::optional<kernels::Target> target = kernels::ChooseTarget(name == "auto" ? "" : name);
-  if (target) return *target;
+  if (target) return kernels::KernelsFor(*target);
   return absl::InvalidArgumentError(
       absl::StrCat("--kernels ", name, ": this processor or build has no such kernels; must be auto, portable, avx2 or avx512"));
 }
@@ -44,14 +44,14 @@ absl::StatusOr<LoadedDecoder> LoadPacked(const model::Checkpoint& checkpoint, co
   model::PackedOptions packed;
   EBB_ASSIGN_OR_RETURN(packed.weights, ParseWeights(options.weights));
   EBB_ASSIGN_OR_RETURN(packed.kv, ParseKv(options.kv, packed.weights));
-  EBB_ASSIGN_OR_RETURN(packed.target, ParseTarget(options.kernels));
+  EBB_ASSIGN_OR_RETURN(packed.kernels, ParseKernels(options.kernels));
   packed.threads = options.threads;
   packed.progress = options.progress;
   EBB_ASSIGN_OR_RETURN(std::unique_ptr<model::PackedDecoder> decoder, model::PackedDecoder::Load(checkpoint, packed));
   LoadedDecoder loaded;
   loaded.weights = decoder->weights().form_name();
   loaded.kv = std::string(kernels::Name(packed.kv));
-  loaded.engine = absl::StrCat("packed (", std::string(kernels::KernelsFor(packed.target)->name), ")");
+  loaded.engine = absl::StrCat("packed (", std::string(packed.kernels->name), ")");
   loaded.decoder = std::move(decoder);
   return loaded;
 }

@@ -35,7 +35,7 @@ PackedDecoder::PackedDecoder(const ModelConfig& config, const PackedOptions& opt
               .kv_heads = config.kv_heads,
               .head_size = config.head_size,
               .page_tokens = options.page_tokens},
-      kernels_(*kernels::KernelsFor(options.target)),
+      kernels_(*options.kernels),
       team_(options.threads),
       attention_(&kernels_, &team_, layout_, config.query_heads),
       inverse_frequencies_(RopeInverseFrequencies(config)) {}

@@ -21,7 +21,7 @@ namespace ebbinghaus::model {
 struct PackedOptions {
   WeightChoice weights = WeightChoice::kAuto;
   kernels::KvForm kv = kernels::KvForm::kBf16;
-  kernels::Target target = kernels::Target::kPortable;
+  const kernels::KernelTable* kernels = kernels::KernelsFor(kernels::Target::kPortable);
   int threads = 1;
   int64_t page_tokens = 64;  // divides kernels::kBlockSlots; a multiple of 16
   std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress = {};  // while packing; may be empty

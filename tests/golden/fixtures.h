@@ -16,6 +16,7 @@
 #include "server/model/packed_decoder.h"
 #include "server/model/reference_decoder.h"
 #include "server/model/safetensors.h"
+#include "tests/support/kernel_tables.h"
 
 namespace ebbinghaus::golden {
 
@@ -52,7 +53,7 @@ inline std::unique_ptr<model::Decoder> LoadDecoder(const model::Checkpoint& chec
   if (engine == Engine::kReference) return model::ReferenceDecoder::Load(checkpoint, {.page_tokens = 16}).value();
   return model::PackedDecoder::Load(checkpoint, {.weights = model::WeightChoice::kF32,
                                                  .kv = kernels::KvForm::kF32,
-                                                 .target = *kernels::ChooseTarget(""),
+                                                 .kernels = &kernels::FastestKernels(),
                                                  .threads = 2,
                                                  .page_tokens = 16})
       .value();

@@ -144,7 +144,7 @@ void PrintTo(const Form& form, std::ostream* out) { *out << form.name; }
 std::unique_ptr<model::Decoder> Load(const Form& form) {
   const auto checkpoint = model::OpenCheckpoint("tests/golden/models/qwen2").value();
   if (!form.packed) return LoadDecoder(*checkpoint, Engine::kReference);
-  return model::PackedDecoder::Load(*checkpoint, {.weights = form.weights, .kv = form.kv, .target = *kernels::ChooseTarget(""),
+  return model::PackedDecoder::Load(*checkpoint, {.weights = form.weights, .kv = form.kv, .kernels = &kernels::FastestKernels(),
                                                   .threads = 2, .page_tokens = kPageTokens})
       .value();
 }

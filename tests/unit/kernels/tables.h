@@ -11,20 +11,9 @@
 #include <vector>
 
 #include "server/kernels/kernels.h"
+#include "tests/support/kernel_tables.h"
 
 namespace ebbinghaus::kernels {
-
-extern const KernelTable kEmulatedAvx512Kernels;  // emulated_avx512_kernels.cc
-
-// All that run on this machine. The AVX-512 kernels do everywhere, emulated.
-inline std::vector<const KernelTable*> Tables() {
-  std::vector<const KernelTable*> tables;
-  for (const Target target : kAllTargets) {
-    if (Supports(target)) tables.push_back(KernelsFor(target));
-  }
-  tables.push_back(&kEmulatedAvx512Kernels);
-  return tables;
-}
 
 inline void PrintTo(const KernelTable* table, std::ostream* out) { *out << table->name; }
 inline std::string TableName(const testing::TestParamInfo<const KernelTable*>& info) {
@@ -35,11 +24,6 @@ class TableTest : public testing::TestWithParam<const KernelTable*> {
  protected:
   const KernelTable& table() const { return *GetParam(); }
 };
-
-// vdpbf16ps multiplies bf16 by bf16; the others keep fp32 on the side of activations.
-inline bool RoundsActivationsToBf16(const KernelTable& table) {
-  return table.prepared_row_bytes(WeightForm::kBf16, 2) == 4;
-}
 
 // n numbers in [-largest, largest].
 inline std::vector<float> Random(int64_t n, uint32_t seed, float largest = 1) {
