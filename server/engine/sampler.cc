@@ -93,6 +93,9 @@ void Sampler::Penalize(absl::Span<float> logits) const {
     }
   }
   for (const auto& [id, bias] : parameters_.logit_bias) logits[id] += static_cast<float>(bias);
+  // A penalty at the edge of its range takes a finite logit out of fp32's.
+  constexpr float kMost = std::numeric_limits<float>::max();
+  for (float& logit : logits) logit = std::clamp(logit, -kMost, kMost);
 }
 
 bool Sampler::ChangesLogits() const {
@@ -112,7 +115,7 @@ absl::StatusOr<base::TokenId> Sampler::Sample(absl::Span<const float> logits, ba
   const size_t largest = Largest(logits);
   if (logits[largest] == kImpossible) return absl::InternalError("every token of the vocabulary is banned");
   auto id = static_cast<base::TokenId>(largest);
-  if (parameters_.temperature > 0) id = Draw(logits, logits[largest], position);
+  if (parameters_.temperature > 0) id = Draw(logits, id, position);
   if (output_counts_[id]++ == 0) {
     const auto at = std::lower_bound(seen_.begin(), seen_.end(), id);
     if (at == seen_.end() || *at != id) seen_.insert(at, id);
@@ -150,10 +153,12 @@ double Sampler::CollectCandidates(absl::Span<const float> logits, double total) 
   }
 }
 
-base::TokenId Sampler::Draw(absl::Span<const float> logits, float largest, base::Position position) {
+// Requires: `best`'s logit is finite and the largest.
+base::TokenId Sampler::Draw(absl::Span<const float> logits, base::TokenId best, base::Position position) {
   // Relative to the heaviest token's.
   const auto scale = static_cast<float>(std::min(1 / parameters_.temperature, 1e30));  // a tiny one is greedy, not infinite
   weights_.resize(logits.size());
+  const float largest = logits[best];
   for (size_t i = 0; i < logits.size(); ++i) weights_[i] = (logits[i] - largest) * scale;
   const kernels::KernelTable& kernels = *kernels::KernelsFor(*kernels::ChooseTarget(""));
   kernels.exponentials(weights_.data(), static_cast<int64_t>(weights_.size()), weights_.data());
@@ -178,6 +183,7 @@ base::TokenId Sampler::Draw(absl::Span<const float> logits, float largest, base:
     prefix.push_back(sum);
     if (sum >= share) break;
   }
+  if (prefix.empty()) return best;
   const double target = UniformAt(parameters_.seed, position) * sum;
   const size_t drawn = std::upper_bound(prefix.begin(), prefix.end(), target) - prefix.begin();
   return ranked_[std::min(drawn, prefix.size() - 1)].second;

@@ -35,7 +35,8 @@ class Sampler {
   Sampler(base::SamplingParameters parameters, absl::Span<const base::TokenId> prompt);
 
   // In this order: repetition (prompt and output), presence and frequency penalty (output), logit bias, `banned` ids;
-  // then greedy at temperature 0, else temperature, top-k, top-p, min-p and a draw at `position`.
+  // then greedy at temperature 0, else temperature, top-k, top-p, min-p and a draw at `position`. What penalties and bias
+  // take out of fp32's range counts as its largest or smallest number.
   // logits: [V]. Errors: Internal when they are not finite, or when every id is banned.
   absl::StatusOr<base::TokenId> Sample(absl::Span<const float> logits, base::Position position,
                                        absl::Span<const base::TokenId> banned);
@@ -43,7 +44,7 @@ class Sampler {
  private:
   bool ChangesLogits() const;
   void Penalize(absl::Span<float> logits) const;
-  base::TokenId Draw(absl::Span<const float> logits, float largest, base::Position position);
+  base::TokenId Draw(absl::Span<const float> logits, base::TokenId best, base::Position position);
   double Share(double total) const;
   double CollectCandidates(absl::Span<const float> logits, double total);
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/range.h"
 
 namespace ebbinghaus::memory {
 namespace {
@@ -18,28 +19,21 @@ using base::TokenRange;
 
 enum class UsedBy { kBoth, kSoft, kSparse };
 
-// A set of numbers and how a reader of the message sees it. Comparisons with NaN are false, so NaN
-// is in none.
-struct Range {
-  double low, high;
-  bool low_open, high_open;
+// A set of numbers and how a reader of the message sees it.
+struct Range : base::Range {
   const char* text;
-
-  bool Has(double v) const {
-    return (low_open ? v > low : v >= low) && (high_open ? v < high : v <= high);
-  }
 };
 constexpr double kMostCount = std::numeric_limits<uint32_t>::max();
-constexpr Range kUnit{0, 1, true, false, "in (0, 1]"};
-constexpr Range kOpenUnit{0, 1, true, true, "in (0, 1)"};
-constexpr Range kRatio{0, 1, false, false, "in [0, 1]"};
-constexpr Range kStrength{0, 1e6, true, false, "in (0, 1e6]"};
-constexpr Range kTimeStep{0, 1e3, false, false, "in [0, 1e3]"};
-constexpr Range kCap{0, std::numeric_limits<double>::max(), false, false,
+constexpr Range kUnit{{0, 1, true}, "in (0, 1]"};
+constexpr Range kOpenUnit{{0, 1, true, true}, "in (0, 1)"};
+constexpr Range kRatio{{0, 1}, "in [0, 1]"};
+constexpr Range kStrength{{0, 1e6, true}, "in (0, 1e6]"};
+constexpr Range kTimeStep{{0, 1e3}, "in [0, 1e3]"};
+constexpr Range kCap{{0, std::numeric_limits<double>::max()},
                      "0 (no cap) or at least initial_strength, and finite"};
-constexpr Range kPromptTicks{0, kMaxPromptTicks, false, false, "in [0, 1000]"};
-constexpr Range kAtLeastOne{1, kMostCount, false, false, "at least 1"};
-constexpr Range kAnyCount{0, kMostCount, false, false, "at least 0"};
+constexpr Range kPromptTicks{{0, kMaxPromptTicks}, "in [0, 1000]"};
+constexpr Range kAtLeastOne{{1, kMostCount}, "at least 1"};
+constexpr Range kAnyCount{{0, kMostCount}, "at least 0"};
 
 // Takes over one field of a request after the other, and remembers which were bad, so that a rule
 // over two fields only speaks when both are good by themselves.
@@ -55,7 +49,7 @@ class Resolution {
     if (range.Has(*value)) {
       target = *value;
     } else {
-      Reject(field, absl::StrCat("must be ", range.text, ", not ", *value));
+      Reject(field, absl::StrCat("must be ", range.text, range.Remark(*value), ", not ", *value));
     }
   }
 

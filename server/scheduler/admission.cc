@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "server/base/range.h"
 #include "server/text/unicode.h"
 
 namespace ebbinghaus::scheduler {
@@ -22,20 +23,13 @@ uint64_t SystemRandom() {
   return (static_cast<uint64_t>(device()) << 32) | device();
 }
 
-struct Interval {
-  double low = 0;
-  double high = 0;
-  bool low_open = false;
-};
-
-// The value or its default. NaN is in no interval.
-double Real(const char* field, const std::optional<double>& value, double fallback, const Interval& range,
+// The value or its default.
+double Real(const char* field, const std::optional<double>& value, double fallback, const base::Range& range,
             Violations& violations) {
   if (!value) return fallback;
-  const bool above = range.low_open ? *value > range.low : *value >= range.low;
-  if (above && *value <= range.high) return *value;
-  violations.Add(field, absl::StrCat("must be in ", range.low_open ? "(" : "[", range.low, ", ", range.high, "], is ",
-                                     *value));
+  if (range.Has(*value)) return *value;
+  violations.Add(field, absl::StrCat("must be in ", range.low_open ? "(" : "[", range.low, ", ", range.high, "]",
+                                     range.Remark(*value), ", is ", *value));
   return fallback;
 }
 

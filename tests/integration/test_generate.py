@@ -221,3 +221,20 @@ def test_score_is_unimplemented_for_now(pb, stub):
     with pytest.raises(grpc.RpcError) as error:
         list(stub.Score(pb.ScoreRequest(text="x")))
     assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+EDGES = {
+    "temperature": [1e-45, 1, 2], "top_p": [1e-45, 1], "top_k": [1, 0], "min_p": [0, 1], "repetition_penalty": [1e-45, 10],
+    "presence_penalty": [-2, 2], "frequency_penalty": [-2, 2],
+}
+
+
+@pytest.mark.parametrize("one, other", [(a, b) for a in EDGES for b in EDGES if a < b])
+def test_sampling_fields_at_the_edges_of_their_ranges_generate(pb, stub, one, other):
+    for first in EDGES[one]:
+        for second in EDGES[other]:
+            message = pb.GenerateRequest(text="the cat the cat the cat", max_new_tokens=4, ignore_eos=True)
+            setattr(message.sampling, one, first)
+            setattr(message.sampling, other, second)
+            _, tokens, _, _ = generate(stub, message)
+            assert len(tokens) == 4, (first, second)

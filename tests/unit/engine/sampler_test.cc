@@ -1,8 +1,12 @@
 #include "server/engine/sampler.h"
 
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <map>
+#include <random>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -127,6 +131,53 @@ TEST(Sampler, ABanOnEveryTokenIsAnError) {
     const std::vector<TokenId> banned = {2, 0, 1};
     EXPECT_EQ(sampler.Sample(absl::MakeSpan(logits), 0, banned).status().code(), absl::StatusCode::kInternal);
   }
+}
+
+// Every field at the edges of its range, each with each, over logits of every size: some token is drawn, and none that is
+// banned.
+TEST(Sampler, NoParametersInTheirRangesLeaveNothingToDraw) {
+  constexpr float kMost = std::numeric_limits<float>::max();
+  constexpr double kLeast = std::numeric_limits<float>::denorm_min();
+  std::vector<SamplingParameters> edges(1);
+  const auto each = [&](auto member, std::initializer_list<double> values) {
+    std::vector<SamplingParameters> more;
+    for (SamplingParameters parameters : edges) {
+      for (const double value : values) {
+        parameters.*member = static_cast<std::decay_t<decltype(parameters.*member)>>(value);
+        more.push_back(parameters);
+      }
+    }
+    edges = std::move(more);
+  };
+  constexpr uint32_t kVocabulary = 20;
+  each(&SamplingParameters::temperature, {0, std::numeric_limits<double>::denorm_min(), 1e-9, 1, 2});
+  each(&SamplingParameters::top_p, {kLeast, 0.5, 1});
+  each(&SamplingParameters::top_k, {0, 1, kVocabulary});
+  each(&SamplingParameters::min_p, {0, kLeast, 1});
+  each(&SamplingParameters::repetition_penalty, {kLeast, 1e-30, 1, 10});
+  each(&SamplingParameters::presence_penalty, {-2, 2});
+  each(&SamplingParameters::frequency_penalty, {-2, 0, 2});
+  const std::vector<TokenId> prompt = {0, 3, 4, 5, 19}, banned = {3, 7};
+  std::mt19937 random(1);
+  for (SamplingParameters parameters : edges) {
+    if (random() % 2) parameters.logit_bias = {{2, 100}, {4, -100}};
+    const float scale = std::vector<float>{1e-40f, 1, 1e30f, kMost}[random() % 4];
+    std::vector<float> logits(kVocabulary);
+    for (float& logit : logits) logit = scale * (static_cast<float>(random() % 2001) / 1000 - 1);
+    Sampler sampler(parameters, prompt);
+    for (base::Position position = 0; position < 3; ++position) {
+      const auto id = sampler.Sample(logits, position, banned);
+      ASSERT_TRUE(id.ok()) << id.status();
+      ASSERT_LT(*id, kVocabulary);
+      ASSERT_THAT(banned, testing::Not(testing::Contains(*id)));
+    }
+  }
+}
+
+TEST(Sampler, APenaltyThatOverflowsFp32StillPrefersTheSeenToken) {
+  // 3 / 1e-45 is infinite; so is -5 * 1e-45 zero, which is larger than the unseen -1.
+  EXPECT_EQ(SampleOnce({.temperature = 1, .repetition_penalty = 1e-45}, {3, 200, -5}, 5, {0}), 0u);
+  EXPECT_EQ(SampleOnce({.temperature = 1, .top_k = 1, .repetition_penalty = 1e-45}, {-5, -1, -5}, 5, {0}), 0u);
 }
 
 TEST(LogProbabilities, AreNaturalLogarithmsThatSumToOneAndRankByWeight) {

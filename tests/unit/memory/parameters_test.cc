@@ -220,26 +220,28 @@ struct RealField {
 
 TEST(ResolveTest, RealNumbersAreTakenInTheirRangesOnly) {
   using O = ParameterOverrides;
-  const double tiny = std::numeric_limits<double>::denorm_min();
-  const double above_one = std::nextafter(1.0, 2.0), below_one = std::nextafter(1.0, 0.0);
+  const double tiny = std::numeric_limits<float>::denorm_min();
+  const double above_one = std::nextafter(1.0, 2.0), below_one = std::nextafter(1.0f, 0.0f);
+  // What fp32 rounds to the open bound.
+  const double zero = 1e-46, one = std::nextafter(1.0, 0.0);
   const RealField fields[] = {
       {kSparse,
        "initial_strength",
        &O::initial_strength,
        {tiny, 5, 1e6},
-       {0, -1, 1.000001e6},
+       {0, zero, -1, 1.000001e6},
        "(0, 1e6]"},
       {kSoft, "time_step", &O::time_step, {0, tiny, 1e3}, {-tiny, 1000.1}, "[0, 1e3]"},
-      {kSoft, "reset_threshold", &O::reset_threshold, {tiny, 1}, {0, -0.1, above_one}, "(0, 1]"},
+      {kSoft, "reset_threshold", &O::reset_threshold, {tiny, 1}, {0, zero, -0.1, above_one}, "(0, 1]"},
       {kSparse,
        "forget_threshold",
        &O::forget_threshold,
        {tiny, below_one},
-       {0, 1, -0.1},
+       {0, zero, 1, one, -0.1},
        "(0, 1)"},
-      {kSparse, "vote_ratio", &O::vote_ratio, {tiny, 1}, {0, above_one}, "(0, 1]"},
-      {kSoft, "soft_floor", &O::soft_floor, {tiny, 1}, {0, above_one}, "(0, 1]"},
-      {kSoft, "soft_ceiling", &O::soft_ceiling, {0.8, 1}, {0, -1, above_one}, "(0, 1]"},
+      {kSparse, "vote_ratio", &O::vote_ratio, {tiny, 1}, {0, zero, above_one}, "(0, 1]"},
+      {kSoft, "soft_floor", &O::soft_floor, {tiny, 1}, {0, zero, above_one}, "(0, 1]"},
+      {kSoft, "soft_ceiling", &O::soft_ceiling, {0.8, 1}, {0, zero, -1, above_one}, "(0, 1]"},
       {kSoft, "soft_layer_ratio", &O::soft_layer_ratio, {0, 0.5, 1}, {-tiny, above_one}, "[0, 1]"},
       {kSparse, "strength_cap", &O::strength_cap, {0, 5, 1e300}, {-1, 4.999}, "initial_strength"},
   };
