@@ -21,6 +21,7 @@ ALL=(
   shellcheck clang-format bible-kjv-text anarchism
   buildah debootstrap podman runc # images without a daemon, on a Debian 13 made here
   prometheus                      # promtool too
+  libclang-rt-dev llvm            # for scripts/fuzz.sh: Clang's sanitizers, and what names the lines in their reports
 )
 
 # The Debian packages would fight with a Node.js, or be hidden by a Go, that came another way.

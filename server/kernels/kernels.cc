@@ -1,5 +1,9 @@
 #include "server/kernels/kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace ebbinghaus::kernels {
 
 extern const KernelTable kPortableKernels;
@@ -7,6 +11,18 @@ extern const KernelTable kPortableKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
 #endif
+
+namespace {
+
+#if defined(__x86_64__)
+// Clang 14 does not let __builtin_cpu_supports ask for it.
+bool SupportsF16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
+}  // namespace
 
 const KernelTable* KernelsFor(Target target) {
   switch (target) {
@@ -24,7 +40,7 @@ const KernelTable* KernelsFor(Target target) {
 bool Supports(Target target) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && SupportsF16c();
   switch (target) {
     case Target::kPortable: return true;
     case Target::kAvx2: return avx2;
