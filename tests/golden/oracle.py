@@ -15,6 +15,8 @@ PACKAGES = ["tokenizers==0.23.3", "jinja2==3.1.6", "gguf==0.19.0", "numpy==2.4.6
 NPM_VERSION = "3.7.2"
 SMOLLM_WHEEL = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 SMOLLM_FILE = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+LLAMA_CPP_SOURCES = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "ebbinghaus"
 
 
@@ -75,6 +77,32 @@ def sha256(path):
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def llama_cpp_models():
+    """The folder vendor/llama.cpp/models of llama-cpp-python's source archive: vocabularies as GGUF with expected ids, and
+    published chat templates."""
+    folder = CACHE / "llama-cpp" / LLAMA_CPP_SOURCES[:12]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several tests may start at once
+        if (folder / "complete").exists():
+            return folder / "models"
+        attempt([sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
+                 "--no-binary", "llama-cpp-python", "-d", str(folder.parent), LLAMA_CPP],
+                f"pip or the network is missing: cannot fetch {LLAMA_CPP}")
+        (archive,) = folder.parent.glob("llama_cpp_python-*.tar.gz")
+        if sha256(archive) != LLAMA_CPP_SOURCES:
+            raise SystemExit(f"{LLAMA_CPP}: the archive's checksum is wrong")
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                _, found, path = member.name.partition("/vendor/llama.cpp/models/")
+                if found and member.isfile() and ".." not in path:
+                    (folder / "models" / path).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / "models" / path).write_bytes(tar.extractfile(member).read())
+        archive.unlink()
+        (folder / "complete").touch()
+    return folder / "models"
 
 
 def smollm_gguf():

@@ -6,7 +6,7 @@ headers where they belong: libtorch between cache and engine, gRPC and protobuf 
 """
 import pathlib, re, sys
 
-RANK = {"base": 0, "kernels": 1, "memory": 1, "text": 1, "metrics": 1, "cache": 2, "model": 3,
+RANK = {"base": 0, "kernels": 1, "memory": 1, "jinja": 1, "text": 2, "metrics": 1, "cache": 2, "model": 3,
         "engine": 4, "scheduler": 5, "rpc": 6, "http": 6, "": 7}
 THIRD_PARTY = [  # pattern, rooms that may include it
     (r"^(ATen|c10|torch|caffe2)/", {"cache", "model", "engine"}),
@@ -14,7 +14,8 @@ THIRD_PARTY = [  # pattern, rooms that may include it
     (r"^(spdlog|fmt)/", {"scheduler", "rpc", ""}),
     (r"^prometheus/", {"metrics"}),
     (r"^boost/", {"http"}),
-    (r"^pcre2|^unicode/", {"text"}),
+    (r"^pcre2", {"text"}),
+    (r"^unicode/", {"jinja", "text"}),
 ]
 root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 bad, seen = [], 0

@@ -1,27 +1,30 @@
 #!/usr/bin/env python3
-"""Compares chat templates with the reference interpreter, jinja2 set up as `transformers` does.
+"""Compares published chat templates, and constructs of our own, with the reference interpreter.
 
     oracle_test.py PATH/TO/render_chat_template
 
-Templates: SmolLM2's from the default model's file, those of the models named below from npm packages, and constructs.py's,
-which are ours. Conversations: with and without system message, several turns, wrong order, blanks,
-Unicode, template syntax and special tokens inside contents. Where jinja2 refuses, we must refuse. Prints
-"N passed, N failed"; exit code 0 when none failed, 77 when something is missing (../oracle.py).
+Templates: SmolLM2's from the default model's file, those of the models named below from npm packages,
+and all that come with PyPI's llama-cpp-python; each over conversations.py's conversations (with and
+without system message, several turns, wrong order, tools, calls and answers, thinking). Constructs:
+constructs.json must be as generate.py would write it (the unit test compares us with it). Where jinja2
+refuses, we must refuse. Prints "N passed, N failed"; exit code 0 when none failed, 77 when something is
+missing (../oracle.py).
 """
-import datetime
-import itertools
 import json
+import os
 import pathlib
 import subprocess
 import sys
+import time
 
-import constructs
+import conversations
+import reference
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
 import oracle
 
 MODELS = ["qwen3", "qwen2_5", "llama3", "llama3_1", "llama3_2", "llama2", "mistral_nemo", "gemma", "gemma2", "gemma3", "deepseek_v3"]
-NOW = 1_700_000_000
 
 
 def npm_template(name):
@@ -42,75 +45,46 @@ def smollm_template():
     return fields["tokenizer.chat_template"], token("bos"), token("eos")
 
 
-def reference(template, bos, eos, messages, add_generation_prompt):
-    """What jinja2 makes of it, or None where it refuses."""
-    import jinja2
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        tags = {"generation"}
-
-        def parse(self, parser):
-            line = next(parser.stream).lineno
-            return jinja2.nodes.Scope(parser.parse_statements(["name:endgeneration"], drop_needle=True), lineno=line)
-
-    def refuse(message):
-        raise jinja2.exceptions.TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
-    environment.filters["tojson"] = lambda x, ensure_ascii=False, indent=None, separators=None, sort_keys=False: json.dumps(
-        x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-    environment.globals["raise_exception"] = refuse
-    now = datetime.datetime.fromtimestamp(NOW, datetime.timezone.utc)
-    environment.globals["strftime_now"] = lambda form: now.strftime(form)
-    try:
-        return environment.from_string(template).render(messages=messages, tools=None, documents=None, bos_token=bos, eos_token=eos,
-                                                        add_generation_prompt=add_generation_prompt)
-    except Exception:  # jinja2 raises many kinds; any of them is a refusal
-        return None
-
-
-def conversations():
-    say = lambda role, content: {"role": role, "content": content}
-    contents = ["Hello.", "  two lines,\n\twith blanks \n", "", "Grüße, 世界 👩‍🚀 e\u0301", "{{ 1 + 1 }} {% if x %} {# no #}",
-                "<|im_end|> </s> <end_of_turn> <think> </think>", "a 'quoted' \"text\" \\ back", "<think>\nplan\n</think>\n\nanswer"]
-    turns = [["user"], ["system", "user"], ["user", "assistant"], ["user", "assistant", "user"], ["system", "user", "assistant", "user"],
-             ["user", "assistant", "user", "assistant", "user"], ["assistant"], ["user", "user"], ["system"],
-             ["system", "user", "assistant", "user", "assistant", "user", "assistant"]]
-    for roles in turns:
-        for first in range(len(contents)):
-            words = itertools.cycle(contents[first:] + contents[:first])
-            yield [say(role, next(words)) for role in roles]
+def templates():
+    """{name: (template, bos, eos)}"""
+    named = {"smollm2": smollm_template(), **{name: npm_template(name) for name in MODELS}}
+    published = sorted((oracle.llama_cpp_models() / "templates").glob("*.jinja"))
+    named.update({path.stem: (path.read_bytes().decode(), "<s>", "</s>") for path in published})
+    return {name: template for name, template in named.items() if template[0]}
 
 
 def main():
     oracle.enter_venv()
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    generated = subprocess.run([sys.executable, str(HERE / "generate.py"), "--check"]).returncode
+    if generated != 0:
+        print("constructs.json is not what generate.py writes")
+    named = templates()
     cases = []
-    named = [("smollm2", *smollm_template())] + [(name, *npm_template(name)) for name in MODELS]
-    named += [(t, t, "<s>", "</s>") for t in constructs.TEMPLATES]
-    for name, template, bos, eos in named:
-        if not template:
-            print(f"{name}: the package has no chat template")
-            continue
-        for messages in conversations():
-            for add in (True, False):
-                cases.append((name, {"template": template, "bos": bos, "eos": eos, "messages": messages, "add_generation_prompt": add, "now": NOW}))
-    answers = subprocess.run([sys.argv[1]], input="".join(json.dumps(c) + "\n" for _, c in cases), stdout=subprocess.PIPE, text=True, check=True)
+    for name, (template, bos, eos) in named.items():
+        for messages, variables in conversations.variables():
+            variables = {"messages": messages, "bos_token": bos, "eos_token": eos, **variables}
+            cases.append((name, {"template": template, "variables": variables, "now": reference.NOW}))
+    answers = subprocess.run([sys.argv[1]], input="".join(json.dumps(case) + "\n" for _, case in cases),
+                             stdout=subprocess.PIPE, text=True, check=True)
     passed = failed = refused = 0
+    told = {}
     for (name, case), line in zip(cases, answers.stdout.split("\n")):
         answer = json.loads(line)
-        want = reference(case["template"], case["bos"], case["eos"], case["messages"], case["add_generation_prompt"])
+        want = reference.render(case["template"], case["variables"])
         refused += want is None
         if answer.get("text") == want:
             passed += 1
             continue
         failed += 1
-        if failed <= 10:
-            print(f"{name[:200]!r} {case['messages']}\n  want {want!r}\n  have {answer}")
-    print(f"{len(named)} templates, {refused} refusals of the reference")
+        told[name] = told.get(name, 0) + 1
+        if told[name] <= 2:
+            shown = {key: value for key, value in case["variables"].items() if key != "tools"}
+            print(f"{name} {shown}\n  want {want!r}\n  have {answer}")
+    print(f"{len(named)} templates, {len(cases)} renderings, {refused} refusals of the reference; failures: {told}")
     print(f"{passed} passed, {failed} failed")
-    sys.exit(failed > 0 or passed == 0)
+    sys.exit(failed > 0 or passed == 0 or generated != 0)
 
 
 main()
