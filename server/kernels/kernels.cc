@@ -15,10 +15,14 @@ extern const KernelTable kAvx512Kernels;
 namespace {
 
 #if defined(__x86_64__)
-// Clang 14 does not let __builtin_cpu_supports ask for it.
+// Clang 14 does not let __builtin_cpu_supports ask for it. Asked once: under a hypervisor CPUID takes long, and the sampler
+// chooses its kernels for each token.
 bool SupportsF16c() {
-  unsigned eax, ebx, ecx, edx;
-  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+  static const bool supported = [] {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+  }();
+  return supported;
 }
 #endif
 
