@@ -51,7 +51,7 @@ class Server::Impl {
     absl::StatusOr<base::ListeningSockets> sockets = base::ListeningSockets::Open(host, port);
     if (!sockets.ok()) return sockets.status();
     port_ = sockets->port();
-    if (sockets->ipv4_instead()) scheduler::LogWarning("no_ipv6", {{"http_listens_on", "0.0.0.0"}});
+    if (sockets->ipv4_instead()) scheduler::LogWarning("no_ipv6", {{"listens_on", "0.0.0.0"}, {"port", "http"}});
     for (const int fd : sockets->Take()) {
       listeners_.emplace_back(network_);
       int family = AF_INET;

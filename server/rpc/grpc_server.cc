@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "absl/status/status.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
 #include "grpc/support/log.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -21,6 +21,9 @@
 
 namespace ebbinghaus::rpc {
 namespace {
+
+using Connections = grpc::experimental::ExternalConnectionAcceptor;
+using ExternalConnectionType = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
 
 // gRPC's own complaints, in the form of our log lines.
 void LogGrpc(gpr_log_func_args* args) {
@@ -57,8 +60,6 @@ class ReflectionOption final : public grpc::ServerBuilderOption {
 void SetConnectionOptions(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(options.max_receive_bytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.max_streams_per_connection));
-  // Two servers on one port would share its clients at random.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // A vanished client is noticed within 80 s.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
@@ -78,25 +79,38 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   grpc::ServerBuilder builder;
   SetConnectionOptions(options, builder);
   builder.SetOption(std::make_unique<ReflectionOption>(options.reflection));
-  int port = 0;
-  const std::string address = absl::StrCat(options.host, ":", options.port);
   std::shared_ptr<grpc::ServerCredentials> credentials =
       options.tls == nullptr ? grpc::InsecureServerCredentials() : MakeServerCredentials(options.tls);
-  if (!options.host.empty()) builder.AddListeningPort(address, credentials, &port);
+  std::unique_ptr<ConnectionAcceptor> acceptor;
+  std::shared_ptr<Connections> connections;
+  if (!options.host.empty()) {
+    auto listening = ConnectionAcceptor::Listen(options.host, options.port);
+    if (!listening.ok()) return listening.status();
+    acceptor = *std::move(listening);
+    connections = builder.experimental().AddExternalConnectionAcceptor(ExternalConnectionType::FROM_FD, credentials);
+  }
   builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr || (!options.host.empty() && port == 0)) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", address, " (gRPC): in use, or not an address here"));
+  if (server == nullptr) return absl::InternalError("gRPC does not start");
+  if (acceptor != nullptr) {
+    acceptor->Begin([connections](int listener, int connection) {
+      Connections::NewConnectionParameters accepted;
+      accepted.listener_fd = listener;
+      accepted.fd = connection;
+      connections->HandleNewConnection(&accepted);
+    });
   }
   std::unique_ptr<GrpcServer> started(
-      new GrpcServer(std::move(credentials), std::move(server), static_cast<uint16_t>(port)));
+      new GrpcServer(std::move(credentials), std::move(server), std::move(acceptor)));
   started->SetServing(false);
   return started;
 }
 
 GrpcServer::GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Server> server,
-                       uint16_t port)
-    : credentials_(std::move(credentials)), server_(std::move(server)), port_(port) {}
+                       std::unique_ptr<ConnectionAcceptor> acceptor)
+    : credentials_(std::move(credentials)), server_(std::move(server)), acceptor_(std::move(acceptor)) {}
+
+uint16_t GrpcServer::port() const { return acceptor_ == nullptr ? 0 : acceptor_->port(); }
 
 GrpcServer::~GrpcServer() { Shutdown(base::Duration::zero()); }
 
@@ -107,6 +121,7 @@ void GrpcServer::SetServing(bool serving) {
 }
 
 void GrpcServer::Shutdown(base::Duration grace) {
+  if (acceptor_ != nullptr) acceptor_->Stop();
   server_->Shutdown(std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(grace));
 }

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/clock.h"
+#include "server/rpc/connection_acceptor.h"
 #include "server/rpc/tls.h"
 
 namespace grpc {
@@ -19,7 +20,7 @@ class Service;
 namespace ebbinghaus::rpc {
 
 struct GrpcServerOptions {
-  std::string host = "127.0.0.1";  // IPv6 in brackets; empty: no listening port, in-process channels only
+  std::string host = "127.0.0.1";  // as for base::ListeningSockets; empty: no listening port, in-process channels only
   uint16_t port = 0;               // 0 = any free port
   std::shared_ptr<const TlsCertificates> tls;  // null: plaintext
   bool reflection = true;
@@ -35,7 +36,7 @@ class GrpcServer {
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcServerOptions& options, grpc::Service* service);
   ~GrpcServer();  // as Shutdown(0)
 
-  uint16_t port() const { return port_; }
+  uint16_t port() const;
 
   // What grpc.health.v1 answers for "" and for the inference service.
   void SetServing(bool serving);
@@ -48,11 +49,12 @@ class GrpcServer {
   std::shared_ptr<grpc::Channel> InProcessChannel();
 
  private:
-  GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Server> server, uint16_t port);
+  GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Server> server,
+             std::unique_ptr<ConnectionAcceptor> acceptor);
 
   const std::shared_ptr<grpc::ServerCredentials> credentials_;  // before the server, which they must outlive
   std::unique_ptr<grpc::Server> server_;
-  const uint16_t port_;
+  const std::unique_ptr<ConnectionAcceptor> acceptor_;  // null without a port; stopped before the server
 };
 
 }  // namespace ebbinghaus::rpc

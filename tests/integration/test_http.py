@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 
+import grpc
 import pytest
 
 import harness
@@ -203,16 +204,28 @@ def test_a_stream_and_probes_go_on_beside_many_scrapes(pb, steady):
     assert events[-1].finished.usage.generated_tokens == 100
 
 
-def test_http_takes_connections_again_after_descriptors_ran_out(model):
+def test_neither_port_keeps_the_other_from_answering_when_descriptors_run_out(pb, model):
     with harness.Server(model) as server:
         _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
-        few = server.resources()["descriptors"] + 20
+        few = server.resources()["descriptors"] + 60
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (few, hard))
-        clients = [connect(server) for _ in range(100)]
-        assert_answers(server)
-        for client in clients:
-            client.close()
-        assert_answers(server)
+        for address in (server.http_address, server.grpc_address):
+            host, port = address.rsplit(":", 1)
+            clients = [socket.create_connection((host, int(port)), harness.STEP_SECONDS) for _ in range(200)]
+            for _ in range(5):
+                assert_answers(server)
+            if address == server.http_address:
+                assert_calls(pb, server)
+            for client in clients:
+                client.close()
+            assert_answers(server)
+            assert_calls(pb, server)
+
+
+def assert_calls(pb, server):
+    """A call on a connection of its own."""
+    with grpc.insecure_channel(server.grpc_address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        pb.Stub(channel).GetModel(pb.GetModelRequest(), wait_for_ready=True, timeout=harness.STEP_SECONDS)
 
 
 def reaches(host, port):
@@ -234,7 +247,7 @@ def has_ipv6():
 
 
 ADDRESSES = [  # what is asked for, whether 127.0.0.1 reaches it, whether ::1 does
-    ("127.0.0.1", True, False), ("[::1]", False, True), ("[::]", True, True),
+    ("127.0.0.1", True, False), ("0.0.0.0", True, False), ("[::1]", False, True), ("[::]", True, True),
     ("localhost", True, None)]
 
 
