@@ -65,12 +65,14 @@ absl::StatusOr<LoadedDecoder> LoadReference(const model::Checkpoint& checkpoint,
         "--deterministic: the reference engine's operations do not promise it; use --engine packed");
   }
   EBB_ASSIGN_OR_RETURN(const Placement placement, ChoosePlacement(device, options.weights, options.kv));
+  EBB_ASSIGN_OR_RETURN(const kernels::KernelTable* kernels, ParseKernels(options.kernels));
   LoadedDecoder loaded;
   EBB_ASSIGN_OR_RETURN(loaded.decoder,
                        model::ReferenceDecoder::Load(
                            checkpoint, {.device = device,
                                         .weights = placement.weights,
                                         .kv = placement.kv,
+                                        .kernels = kernels,
                                         .memory_check = memory_check}));
   loaded.weights = FormName(placement.weights);
   loaded.kv = FormName(placement.kv);

@@ -39,6 +39,7 @@ class PackedDecoder final : public Decoder {
   const ModelConfig& config() const override { return config_; }
   cache::PageShape page_shape() const override { return cache::PackedShape(layout_); }
   uint64_t weight_bytes() const override { return weights_.bytes(); }
+  const kernels::KernelTable& kernels() const override { return kernels_; }
   bool batches() const override { return true; }
   void Forward(absl::Span<Segment> segments) override;
 

@@ -21,6 +21,7 @@ struct ReferenceOptions {
   at::ScalarType weights = at::kFloat;  // kFloat or kBFloat16; norms and everything between matrices are fp32
   at::ScalarType kv = at::kFloat;       // kFloat or kBFloat16
   int64_t page_tokens = 64;
+  const kernels::KernelTable* kernels = kernels::KernelsFor(kernels::Target::kPortable);  // beside libtorch's operations
   MemoryCheck memory_check = {};  // before weights are loaded; may be empty
 };
 
@@ -32,6 +33,7 @@ class ReferenceDecoder final : public Decoder {
   const ModelConfig& config() const override { return config_; }
   cache::PageShape page_shape() const override;
   uint64_t weight_bytes() const override;
+  const kernels::KernelTable& kernels() const override { return *options_.kernels; }
   bool batches() const override { return false; }
   void Forward(absl::Span<Segment> segments) override;
 

@@ -340,7 +340,7 @@ TEST(Gguf, HostileDirectoriesAreErrors) {
 class SplitGguf : public testing::Test {
  protected:
   struct Claims {
-    std::optional<int> number = {}, count = {}, tensors = {};  // instead of the right ones
+    int number = -1, count = -1, tensors = -1;  // instead of the right ones, where set
   };
   static std::string Name(uint32_t part, uint32_t count) { return absl::StrFormat("tiny-%05d-of-%05d.gguf", part, count); }
 
@@ -351,9 +351,9 @@ class SplitGguf : public testing::Test {
       GgufBuilder builder;
       if (part == 1) AddMetadata(builder);
       if (count > 1) {
-        builder.Number<uint16_t>("split.no", kGgufU16, claim.number.value_or(part - 1));
-        builder.Number<uint16_t>("split.count", kGgufU16, claim.count.value_or(count));
-        builder.Number<int32_t>("split.tensors.count", kGgufI32, claim.tensors.value_or(all.size()));
+        builder.Number<uint16_t>("split.no", kGgufU16, claim.number >= 0 ? claim.number : part - 1);
+        builder.Number<uint16_t>("split.count", kGgufU16, claim.count >= 0 ? claim.count : count);
+        builder.Number<int32_t>("split.tensors.count", kGgufI32, claim.tensors >= 0 ? claim.tensors : all.size());
       }
       for (size_t i = part - 1; i < all.size(); i += count) {
         int64_t values = 1;

@@ -125,8 +125,8 @@ TEST(HuggingFaceConfig, IsReadAsTheReferenceLibraryReadsIt) {
       continue;
     }
     ASSERT_TRUE(config.ok()) << c.type << " " << c.changes << ": " << config.status();
-    const json shown = Shown(*config);
-    for (const auto& [key, value] : json::parse(c.expected).items()) {
+    const json shown = Shown(*config), expected = json::parse(c.expected);
+    for (const auto& [key, value] : expected.items()) {
       EXPECT_EQ(shown[key], value) << c.type << " " << c.changes << ": " << key;
     }
   }
@@ -276,7 +276,8 @@ TEST(GgufConfig, NumbersOfAnyWidthAndKindAreRead) {
     const auto checkpoint = OpenTiny({{row.key, row.write}});
     ASSERT_TRUE(checkpoint.ok()) << row.key << ", expected " << row.expected << ": " << checkpoint.status();
     const json shown = Shown((*checkpoint)->config());
-    for (const auto& [key, value] : json::parse(row.expected).items()) EXPECT_EQ(shown[key], value) << row.key << ": " << key;
+    const json expected = json::parse(row.expected);
+    for (const auto& [key, value] : expected.items()) EXPECT_EQ(shown[key], value) << row.key << ": " << key;
   }
   const auto all_heads = OpenTiny({{"llama.attention.head_count_kv", kAbsent}, {"kv_rows_8", kMark}});
   ASSERT_TRUE(all_heads.ok()) << all_heads.status();
