@@ -296,7 +296,6 @@ int Check(const ParsedConfiguration& parsed) {
 
 int main(int argc, char** argv) {
   using ebbinghaus::Action;
-  ebbinghaus::PrepareStandardStreams();
   ebbinghaus::ConfigurationInput input{{argv + 1, argv + argc}, ebbinghaus::Environment()};
   absl::StatusOr<ebbinghaus::ParsedConfiguration> parsed = ebbinghaus::ParseConfiguration(input);
   if (!parsed.ok()) {

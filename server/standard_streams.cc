@@ -11,14 +11,20 @@
 #include <cstdlib>
 
 namespace ebbinghaus {
+namespace {
 
-void PrepareStandardStreams() {
+void PrepareStandardStreams(int, char**, char**) {
   signal(SIGPIPE, SIG_IGN);
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     // open() takes the lowest free number, which is this one.
     if (fcntl(stream, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != stream) std::abort();
   }
 }
+
+// Runs before the initializers of libraries: some of those open descriptors, which main would find in the streams' places.
+__attribute__((section(".preinit_array"), used)) void (*const kPrepare)(int, char**, char**) = PrepareStandardStreams;
+
+}  // namespace
 
 bool WriteWithin(base::Duration timeout, int descriptor, std::string_view text) {
   using std::chrono::steady_clock;
