@@ -149,12 +149,13 @@ scheduler::Options SchedulerOptions(const Configuration& c) {
   return options;
 }
 
-rpc::GrpcServerOptions GrpcOptions(const Configuration& c, const rpc::Credentials& credentials) {
+rpc::GrpcServerOptions GrpcOptions(const Configuration& c, const rpc::Credentials& credentials,
+                                   rpc::InferenceService& service) {
   rpc::GrpcServerOptions options;
   options.host = c.listen.host;
   options.port = c.listen.port;
   options.tls = credentials.tls();
-  options.reflection = c.reflection;
+  if (c.reflection) options.reflection_gate = service.gate();
   options.max_streams_per_connection = c.max_batch + c.max_queue + 64;
   return options;
 }
@@ -217,14 +218,14 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
   // Both listen before the model is loaded, so that whoever looks sees that it is.
   auto service = rpc::MakeInferenceService(
       {rpc::Version(), c.default_mode, c.default_preset, threads, [&state] { return state.name(); }}, &clock,
-      rpc::Authenticator((*credentials)->tokens(), &metrics));
+      rpc::Authenticator((*credentials)->tokens(), &metrics), &metrics);
   auto http = http::Server::Start(
       c.http_listen.host, c.http_listen.port,
       http::MakePages({[&metrics] { return metrics.Serialize(); }, [&state] { return state.alive(); },
                        [&state] { return state.serving(); }, [&state] { return state.name(); },
                        [&model_name] { return std::string(model_name.load()); }, rpc::Version()}));
   if (!http.ok()) return Fail(http.status());
-  auto grpc = rpc::GrpcServer::Start(GrpcOptions(c, **credentials), service->grpc_service());
+  auto grpc = rpc::GrpcServer::Start(GrpcOptions(c, **credentials, *service), service->grpc_service());
   if (!grpc.ok()) return Fail(grpc.status());
 
   // Not above debug: when loading fails, the one line that says why stands alone.

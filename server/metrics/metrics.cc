@@ -221,7 +221,7 @@ class Metrics::Impl {
   PerMode<Histogram> gap{
       Histograms("ebbinghaus_inter_token_latency_seconds", "Between two tokens of one request."), kGapSeconds};
   PerMode<Histogram> request_duration{
-      Histograms("ebbinghaus_request_duration_seconds", "From the arrival of the call to its end."), kRequestSeconds};
+      Histograms("ebbinghaus_request_duration_seconds", "From the arrival of the call to its end; of those that got a sequence."), kRequestSeconds};
   Histogram& queue_time =
       Histograms("ebbinghaus_queue_seconds", "Waiting for a sequence.").Add({}, kQueueSeconds);
   Histogram& batch_size = Histograms("ebbinghaus_batch_size", "Sequences in a step.").Add({}, kBatchSizes);
@@ -280,9 +280,10 @@ void Metrics::StepEnded(uint32_t batch_size) {
   impl_->batch_size.Observe(batch_size);
   impl_->last_step.Set(impl_->UnixSeconds());
 }
-void Metrics::RequestEnded(GenerationMode mode, absl::StatusCode code, base::Duration since_arrival) {
+void Metrics::RequestEnded(GenerationMode mode, absl::StatusCode code,
+                           std::optional<base::Duration> since_arrival) {
   impl_->Requests(mode, code).Increment();
-  impl_->request_duration[mode].Observe(base::Seconds(since_arrival));
+  if (since_arrival) impl_->request_duration[mode].Observe(base::Seconds(*since_arrival));
 }
 void Metrics::RequestFinished(GenerationMode mode, base::FinishReason reason) {
   impl_->Finished(mode, reason).Increment();

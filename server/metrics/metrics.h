@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -58,8 +59,9 @@ class Metrics {
   // batch_size (sequences in the step), scheduler_last_step_timestamp_seconds
   void StepEnded(uint32_t batch_size);
 
-  // requests_total, request_duration_seconds: every call, however it ended.
-  void RequestEnded(base::GenerationMode mode, absl::StatusCode code, base::Duration since_arrival);
+  // requests_total: every call that asks for a text, however it ended. request_duration_seconds: those that got a sequence,
+  // so that refusals do not make the server look fast; the others have no `since_arrival`.
+  void RequestEnded(base::GenerationMode mode, absl::StatusCode code, std::optional<base::Duration> since_arrival);
   // requests_finished_total: those that ended with a finish reason.
   void RequestFinished(base::GenerationMode mode, base::FinishReason reason);
   void RequestRejected(Rejection reason);

@@ -13,7 +13,7 @@ class ServerContextBase;
 
 namespace ebbinghaus::rpc {
 
-// Every call of the inference service is checked, over TLS or not; health and reflection, which are gRPC's, are open.
+// Every call of the inference service is checked, over TLS or not; health and reflection are open.
 // (grpcpp's AuthMetadataProcessor would not do: it does not run on a listener without TLS.) Copyable, thread safe.
 class Authenticator {
  public:

@@ -5,7 +5,10 @@
 #include <utility>
 #include <vector>
 
-#include "grpcpp/server_context.h"
+#include "absl/strings/str_cat.h"
+#include "ebbinghaus/v1/inference.pb.h"
+#include "server/base/retry.h"
+#include "server/rpc/answer_limits.h"
 #include "server/rpc/event_conversion.h"
 #include "server/rpc/status_conversion.h"
 #include "server/scheduler/mutex.h"
@@ -17,25 +20,23 @@ grpc::Status Cancelled() { return {grpc::StatusCode::CANCELLED, "the call was ca
 
 // Two threads may meet here: whoever runs Pump (the engine's thread, or a gRPC thread after a write; never both, since
 // a ready callback is armed only when no write is under way) and the gRPC thread that brings OnCancel. `mutex_` decides
-// which of them calls Finish. No lock is held while calling out.
+// which of them ends the call. No lock is held while calling out.
 //
-// The engine may hold the ready callback for a moment longer than the call lives, so the reactor counts its references
-// and lets go of its own in OnDone.
-class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-                            public std::enable_shared_from_this<StreamReactor> {
+// The engine may hold the ready callback for a moment longer than the call lives, so this is shared; the call lets go of it
+// after OnDone.
+class StreamAnswer final : public Answer, public std::enable_shared_from_this<StreamAnswer> {
  public:
-  static StreamReactor* Start(grpc::CallbackServerContext* context, std::shared_ptr<scheduler::Mailbox> mailbox,
-                              std::shared_ptr<void> underway) {
-    auto reactor = std::make_shared<StreamReactor>(context, std::move(mailbox), std::move(underway));
-    reactor->self_ = reactor;
-    reactor->mailbox_->SetHangUp([reactor] { reactor->HangUp(); });
-    reactor->Pump();
-    return reactor.get();
-  }
+  StreamAnswer(IncomingCall* call, std::shared_ptr<scheduler::Mailbox> mailbox)
+      : call_(call), mailbox_(std::move(mailbox)) {}
 
-  StreamReactor(grpc::CallbackServerContext* context, std::shared_ptr<scheduler::Mailbox> mailbox,
-                std::shared_ptr<void> underway)
-      : context_(context), mailbox_(std::move(mailbox)), underway_(std::move(underway)) {}
+  // The hang-up first: OnDone, which takes it away, may come as soon as the call knows of this.
+  void Start() {
+    auto self = shared_from_this();
+    mailbox_->SetHangUp([self] { self->HangUp(); });
+    if (call_->Attach(self)) return Pump();
+    mailbox_->Cancel();
+    mailbox_->SetHangUp(nullptr);
+  }
 
   void OnWriteDone(bool ok) override {
     {
@@ -47,7 +48,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
     }
     if (ok) return Pump();
     mailbox_->Cancel();
-    Finish(Cancelled());
+    call_->End(Cancelled());
   }
 
   void OnCancel() override {
@@ -58,15 +59,13 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
       if (finished_ || writing_) return;  // OnWriteDone finishes
       finished_ = true;
     }
-    Finish(Cancelled());
+    call_->End(Cancelled());
   }
 
   void OnDone() override {
-    WaitForHangUp();           // it uses the context, which is gone after this
+    WaitForHangUp();           // it uses the call, which may be gone after this
     mailbox_->OnReady([] {});  // lets go of the callbacks that hold this object
     mailbox_->SetHangUp(nullptr);
-    underway_.reset();
-    std::shared_ptr<StreamReactor> last = std::move(self_);
   }
 
  private:
@@ -77,7 +76,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
       if (done_ || !writing_) return;
       hanging_up_ = std::this_thread::get_id();
     }
-    context_->TryCancel();  // may run OnCancel, and even OnDone, before it returns
+    call_->TryCancel();  // may run OnCancel, and even OnDone, before it returns
     {
       scheduler::MutexLock lock(mutex_);
       hanging_up_ = std::thread::id();
@@ -112,9 +111,9 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
       finished_ = last;
     }
     if (last) {
-      StartWriteAndFinish(message, grpc::WriteOptions(), grpc::Status::OK);
+      call_->WriteAndEnd(*message);
     } else {
-      StartWrite(message);
+      call_->Write(*message);
     }
   }
 
@@ -135,17 +134,15 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
       if (finished_) return;
       finished_ = true;
     }
-    Finish(ToGrpcStatus(status));
+    call_->End(ToGrpcStatus(status));
   }
 
-  grpc::CallbackServerContext* const context_;  // valid until OnDone
+  IncomingCall* const call_;  // valid until OnDone has returned
   const std::shared_ptr<scheduler::Mailbox> mailbox_;
-  std::shared_ptr<void> underway_;
-  std::shared_ptr<StreamReactor> self_;
 
   // Of whoever runs Pump.
   EventConverter converter_;
-  std::vector<v1::GenerateResponse> messages_;  // of one event; gRPC reads the one under way
+  std::vector<v1::GenerateResponse> messages_;  // of one event
   size_t next_ = 0;
   bool ends_ = false;  // messages_ are the stream's last
 
@@ -158,24 +155,22 @@ class StreamReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse
   std::condition_variable_any hung_up_;
 };
 
-// As StreamReactor, without writes.
-class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable_shared_from_this<CollectReactor> {
+// As StreamAnswer, without writes.
+class CollectAnswer final : public Answer, public std::enable_shared_from_this<CollectAnswer> {
  public:
-  static CollectReactor* Start(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response,
-                               std::shared_ptr<void> underway) {
-    auto reactor = std::make_shared<CollectReactor>(std::move(mailbox), response, std::move(underway));
-    reactor->self_ = reactor;
-    reactor->Pump();
-    return reactor.get();
+  CollectAnswer(IncomingCall* call, std::shared_ptr<scheduler::Mailbox> mailbox)
+      : call_(call), mailbox_(std::move(mailbox)) {}
+
+  void Start() {
+    if (call_->Attach(shared_from_this())) return Pump();
+    mailbox_->Cancel();
   }
 
-  CollectReactor(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response,
-                 std::shared_ptr<void> underway)
-      : mailbox_(std::move(mailbox)), response_(response), underway_(std::move(underway)) {}
+  void OnWriteDone(bool) override {}
 
   void OnCancel() override {
     mailbox_->Cancel();
-    FinishOnce(Cancelled());
+    EndOnce(Cancelled());
   }
 
   void OnDone() override {
@@ -184,27 +179,26 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
       done_ = true;
     }
     mailbox_->OnReady([] {});
-    underway_.reset();
-    std::shared_ptr<CollectReactor> last = std::move(self_);
   }
 
  private:
   void Pump() {
     while (std::optional<scheduler::Event> event = mailbox_->Pop()) {
-      if (const auto* status = std::get_if<absl::Status>(&*event)) return FinishOnce(ToGrpcStatus(*status));
+      if (const auto* status = std::get_if<absl::Status>(&*event)) return EndOnce(ToGrpcStatus(*status));
       if (const auto* token = std::get_if<scheduler::TokenEvent>(&*event)) {
         text_ += token->text;
         ids_.push_back(token->token.id);
+        if (text_.size() + ids_.size() * kMaxIdBytes > kMaxAnswerBytes) return TooLong();
       } else if (auto* started = std::get_if<scheduler::Started>(&*event)) {
         started_ = std::move(*started);
       } else if (const auto* finished = std::get_if<scheduler::Finished>(&*event)) {
-        return FinishOnce(grpc::Status::OK, finished);
+        return EndOnce(grpc::Status::OK, finished);
       }
     }
     Wait();
   }
 
-  void Wait() {  // as StreamReactor::Wait
+  void Wait() {  // as StreamAnswer::Wait
     auto self = shared_from_this();  // the callback may run, and the call end, before OnReady returns
     mailbox_->OnReady([self] { self->Pump(); });
     {
@@ -214,26 +208,29 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
     mailbox_->OnReady([] {});
   }
 
-  // The response is touched only by the one that finishes: after that it belongs to gRPC.
-  void FinishOnce(const grpc::Status& status, const scheduler::Finished* finished = nullptr) {
+  void TooLong() {
+    mailbox_->Cancel();
+    EndOnce(ToGrpcStatus(base::NeverFits(absl::ResourceExhaustedError(absl::StrCat(
+        "the answer is larger than the ", kMaxAnswerBytes, " bytes that clients accept; use Generate, which streams it")))));
+  }
+
+  void EndOnce(const grpc::Status& status, const scheduler::Finished* finished = nullptr) {
     {
       scheduler::MutexLock lock(mutex_);
       if (finished_) return;
       finished_ = true;
     }
-    if (finished != nullptr) {
-      response_->set_text(std::move(text_));
-      response_->mutable_token_ids()->mutable_ids()->Add(ids_.begin(), ids_.end());
-      if (started_.spec != nullptr) *response_->mutable_started() = ToProto(started_);
-      *response_->mutable_finished() = ToProto(*finished);
-    }
-    Finish(status);
+    if (finished == nullptr) return call_->End(status);
+    v1::CompleteResponse response;
+    response.set_text(std::move(text_));
+    response.mutable_token_ids()->mutable_ids()->Add(ids_.begin(), ids_.end());
+    if (started_.spec != nullptr) *response.mutable_started() = ToProto(started_);
+    *response.mutable_finished() = ToProto(*finished);
+    call_->WriteAndEnd(response);
   }
 
+  IncomingCall* const call_;  // valid until OnDone has returned
   const std::shared_ptr<scheduler::Mailbox> mailbox_;
-  v1::CompleteResponse* const response_;
-  std::shared_ptr<void> underway_;
-  std::shared_ptr<CollectReactor> self_;
 
   // Of whoever runs Pump.
   scheduler::Started started_;
@@ -247,15 +244,12 @@ class CollectReactor final : public grpc::ServerUnaryReactor, public std::enable
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* StreamEvents(grpc::CallbackServerContext* context,
-                                                               std::shared_ptr<scheduler::Mailbox> mailbox,
-                                                               std::shared_ptr<void> underway) {
-  return StreamReactor::Start(context, std::move(mailbox), std::move(underway));
+void StreamEvents(const std::shared_ptr<IncomingCall>& call, std::shared_ptr<scheduler::Mailbox> mailbox) {
+  std::make_shared<StreamAnswer>(call.get(), std::move(mailbox))->Start();
 }
 
-grpc::ServerUnaryReactor* CollectEvents(std::shared_ptr<scheduler::Mailbox> mailbox, v1::CompleteResponse* response,
-                                        std::shared_ptr<void> underway) {
-  return CollectReactor::Start(std::move(mailbox), response, std::move(underway));
+void CollectEvents(const std::shared_ptr<IncomingCall>& call, std::shared_ptr<scheduler::Mailbox> mailbox) {
+  std::make_shared<CollectAnswer>(call.get(), std::move(mailbox))->Start();
 }
 
 }  // namespace ebbinghaus::rpc

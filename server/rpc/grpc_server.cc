@@ -1,6 +1,5 @@
 #include "server/rpc/grpc_server.h"
 
-#include <algorithm>
 #include <chrono>
 #include <mutex>
 #include <string>
@@ -9,14 +8,14 @@
 
 #include "absl/status/status.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
+#include "grpc/compression.h"
 #include "grpc/support/log.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
-#include "grpcpp/impl/server_builder_option.h"
-#include "grpcpp/impl/server_builder_plugin.h"
+#include "grpcpp/resource_quota.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "server/rpc/reflection.h"
 #include "server/scheduler/log.h"
 
 namespace ebbinghaus::rpc {
@@ -24,6 +23,10 @@ namespace {
 
 using Connections = grpc::experimental::ExternalConnectionAcceptor;
 using ExternalConnectionType = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+
+constexpr int kLookaheadBytes = 16 << 10;
+constexpr int kMaxMetadataBytes = 64 << 10;
+constexpr size_t kQuotaBytes = size_t{512} << 20;
 
 // gRPC's own complaints, in the form of our log lines.
 void LogGrpc(gpr_log_func_args* args) {
@@ -40,25 +43,26 @@ void SetUpProcess() {
   });
 }
 
-// Linking the reflection library makes every server offer it; here each server has it or not.
-class ReflectionOption final : public grpc::ServerBuilderOption {
- public:
-  explicit ReflectionOption(bool on) : on_(on) {}
-
-  void UpdateArguments(grpc::ChannelArguments*) override {}
-  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
-    using grpc::reflection::ProtoServerReflectionPlugin;
-    auto is_reflection = [](const auto& p) { return dynamic_cast<ProtoServerReflectionPlugin*>(p.get()) != nullptr; };
-    plugins->erase(std::remove_if(plugins->begin(), plugins->end(), is_reflection), plugins->end());
-    if (on_) plugins->push_back(std::make_unique<ProtoServerReflectionPlugin>());
+// What a peer can make the process hold before a call of ours looks at it (docs/decisions/0005).
+void SetReceiveLimits(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(options.max_receive_bytes);
+  // A compressed message would be inflated before anybody could look at its size: calls that announce one end as
+  // UNIMPLEMENTED, and nothing is inflated where one comes unannounced.
+  for (int algorithm = GRPC_COMPRESS_DEFLATE; algorithm < GRPC_COMPRESS_ALGORITHMS_COUNT; ++algorithm) {
+    builder.SetCompressionAlgorithmSupportStatus(static_cast<grpc_compression_algorithm>(algorithm), false);
   }
-
- private:
-  const bool on_;
-};
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+  // What a stream may send before its message is asked for. Probing would raise it to megabytes for whoever sends fast.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
+  // gRPC 1.51 closes the connection, with every stream on it, when one call has more: proxies send up to 60 KiB.
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  // The last resort: beyond it gRPC ends calls at random.
+  builder.SetResourceQuota(grpc::ResourceQuota("server").Resize(kQuotaBytes));
+}
 
 void SetConnectionOptions(const GrpcServerOptions& options, grpc::ServerBuilder& builder) {
-  builder.SetMaxReceiveMessageSize(options.max_receive_bytes);
+  SetReceiveLimits(options, builder);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.max_streams_per_connection));
   // A vanished client is noticed within 80 s.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
@@ -78,7 +82,6 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   SetUpProcess();
   grpc::ServerBuilder builder;
   SetConnectionOptions(options, builder);
-  builder.SetOption(std::make_unique<ReflectionOption>(options.reflection));
   std::shared_ptr<grpc::ServerCredentials> credentials =
       options.tls == nullptr ? grpc::InsecureServerCredentials() : MakeServerCredentials(options.tls);
   std::unique_ptr<ConnectionAcceptor> acceptor;
@@ -90,6 +93,12 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
     connections = builder.experimental().AddExternalConnectionAcceptor(ExternalConnectionType::FROM_FD, credentials);
   }
   builder.RegisterService(service);
+  std::unique_ptr<grpc::Service> reflection;
+  if (options.reflection_gate != nullptr) {
+    reflection = MakeReflectionService({v1::InferenceService::service_full_name(), "grpc.health.v1.Health"},
+                                       options.reflection_gate);
+    builder.RegisterService(reflection.get());
+  }
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) return absl::InternalError("gRPC does not start");
   if (acceptor != nullptr) {
@@ -101,14 +110,17 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
     });
   }
   std::unique_ptr<GrpcServer> started(
-      new GrpcServer(std::move(credentials), std::move(server), std::move(acceptor)));
+      new GrpcServer(std::move(credentials), std::move(reflection), std::move(server), std::move(acceptor)));
   started->SetServing(false);
   return started;
 }
 
-GrpcServer::GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Server> server,
-                       std::unique_ptr<ConnectionAcceptor> acceptor)
-    : credentials_(std::move(credentials)), server_(std::move(server)), acceptor_(std::move(acceptor)) {}
+GrpcServer::GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Service> reflection,
+                       std::unique_ptr<grpc::Server> server, std::unique_ptr<ConnectionAcceptor> acceptor)
+    : credentials_(std::move(credentials)),
+      reflection_(std::move(reflection)),
+      server_(std::move(server)),
+      acceptor_(std::move(acceptor)) {}
 
 uint16_t GrpcServer::port() const { return acceptor_ == nullptr ? 0 : acceptor_->port(); }
 

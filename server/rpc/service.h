@@ -8,7 +8,9 @@
 #include "server/base/clock.h"
 #include "server/base/generation.h"
 #include "server/memory/parameters.h"
+#include "server/metrics/metrics.h"
 #include "server/rpc/authenticator.h"
+#include "server/rpc/request_gate.h"
 #include "server/scheduler/scheduler.h"
 #include "server/text/text_model.h"
 
@@ -35,17 +37,20 @@ class InferenceService {
 
   // Must outlive the gRPC server that it is registered with; lives in this object.
   virtual grpc::Service* grpc_service() = 0;
+  // What lets messages in; others on the same port must ask it too. Lives in this object.
+  virtual RequestGate* gate() = 0;
 
   // What there is to serve, from now on. Once. Both must outlive the calls.
   virtual void Attach(scheduler::Scheduler* scheduler, std::shared_ptr<const text::TextModel> text) = 0;
 
-  // Returns once all that Generate and Complete had to send has been handed to the network: true; or after `timeout`: false.
+  // Returns once all that calls had to send has been handed to the network: true; or after `timeout`: false.
   // A call that is refused counts only while it is looked at.
   virtual bool WaitForAnswers(base::Duration timeout) = 0;
 };
 
-// `clock` must outlive the service.
+// `clock` and `metrics`, which may be null, must outlive the service.
 std::unique_ptr<InferenceService> MakeInferenceService(ServerFacts facts, const base::Clock* clock,
-                                                       Authenticator authenticator = {});
+                                                       Authenticator authenticator = {},
+                                                       metrics::Metrics* metrics = nullptr);
 
 }  // namespace ebbinghaus::rpc

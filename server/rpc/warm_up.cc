@@ -83,7 +83,6 @@ absl::Status GenerateInEveryMode(base::Engine* engine, std::shared_ptr<const tex
   service->Attach(&scheduler, text);
   GrpcServerOptions options;
   options.host = "";
-  options.reflection = false;
   absl::StatusOr<std::unique_ptr<GrpcServer>> server = GrpcServer::Start(options, service->grpc_service());
   if (!server.ok()) return server.status();
   std::unique_ptr<v1::InferenceService::Stub> stub = v1::InferenceService::NewStub((*server)->InProcessChannel());

@@ -104,10 +104,10 @@ std::vector<TokenId> Admission::ReadInput(const GenerationRequest& request, Viol
   std::vector<TokenId> prompt;
   const size_t violations_before = violations.count();
   if (const auto* text = std::get_if<TextInput>(&request.input)) {
-    prompt = reader_.ReadText(*text, request.parse_special, violations);
+    prompt = reader_.ReadText(*text, request.parse_special, violations, request.abandoned);
     if (prompt.empty() && violations.count() == violations_before) violations.Add("text", "must not be empty");
   } else if (const auto* chat = std::get_if<ChatInput>(&request.input)) {
-    prompt = reader_.ReadChat(*chat, request.parse_special, violations);
+    prompt = reader_.ReadChat(*chat, request.parse_special, violations, request.abandoned);
   } else if (const auto* ids = std::get_if<TokenInput>(&request.input)) {
     prompt = *ids;
     CheckIds("token_ids.ids", prompt, model_.vocabulary_size, violations);

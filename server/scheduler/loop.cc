@@ -292,7 +292,7 @@ void Loop::FailQueued(const QueuedRequest& queued, absl::Status status) {
   RequestSummary summary = SummaryOf(queued.request);
   summary.status = status;
   summary.queue = clock_->Now() - queued.queued;
-  Report(std::move(summary), queued.request.arrival);
+  Report(std::move(summary), queued.request.arrival, /*ran=*/false);
   endings_.emplace_back(queued.mailbox, std::move(status));
 }
 
@@ -309,13 +309,14 @@ void Loop::Leave(RunningRequest& request, RequestSummary summary, Event last) {
   }
   tried_.clear();
   queue_->Release(request.queued());
-  Report(std::move(summary), request.arrival());
+  Report(std::move(summary), request.arrival(), /*ran=*/true);
   endings_.emplace_back(request.mailbox(), std::move(last));
 }
 
-void Loop::Report(RequestSummary summary, base::TimePoint arrival) {
+void Loop::Report(RequestSummary summary, base::TimePoint arrival, bool ran) {
   summary.duration = clock_->Now() - arrival;
-  metrics_->RequestEnded(summary.mode, summary.status.code(), summary.duration);
+  metrics_->RequestEnded(summary.mode, summary.status.code(),
+                         ran ? std::make_optional(summary.duration) : std::nullopt);
   if (options_.log_requests) LogRequest(summary, options_.log_prompts ? text_->tokenizer.get() : nullptr);
 }
 

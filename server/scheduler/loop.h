@@ -81,7 +81,7 @@ class Loop {
   void FailQueued(const QueuedRequest& queued, absl::Status status);
   void CountCancel(const Mailbox& mailbox, base::TimePoint now);
   void Leave(RunningRequest& request, RequestSummary summary, Event last);
-  void Report(RequestSummary summary, base::TimePoint arrival);
+  void Report(RequestSummary summary, base::TimePoint arrival, bool ran);
   void PublishGauges();
   void TellEndings();
   std::optional<base::TimePoint> NextDeadline(std::optional<base::TimePoint> drain_deadline) const;

@@ -24,16 +24,33 @@ PromptReader::PromptReader(std::shared_ptr<const text::TextModel> text, uint32_t
       context_tokens_(context_tokens),
       max_text_bytes_(4 * LongestToken(*text_->tokenizer) * context_tokens_) {}
 
-std::vector<TokenId> PromptReader::ReadText(const std::string& text, bool parse_special, Violations& violations) const {
-  if (text.size() <= max_text_bytes_) return text_->EncodeText(text, parse_special);
-  violations.Add("text", absl::StrCat("has ", text.size(), " bytes; at most ", max_text_bytes_,
-                                      " can fit the context of ", context_tokens_, " tokens"));
-  return {};
+text::EncodeLimits PromptReader::Limits(const Abandoned& abandoned) const {
+  return {size_t{context_tokens_} + 1, abandoned};
 }
 
-std::vector<TokenId> PromptReader::ReadChat(const ChatInput& chat, bool parse_special, Violations& violations) const {
+bool PromptReader::CheckLength(const char* field, const std::vector<TokenId>& ids, Violations& violations) const {
+  if (ids.size() <= context_tokens_) return true;
+  violations.Add(field, absl::StrCat("has more tokens than the context of ", context_tokens_,
+                                      " can hold; a prompt must have at most ", context_tokens_ - 1));
+  return false;
+}
+
+std::vector<TokenId> PromptReader::ReadText(const std::string& text, bool parse_special, Violations& violations,
+                                            const Abandoned& abandoned) const {
+  if (text.size() > max_text_bytes_) {
+    violations.Add("text", absl::StrCat("has ", text.size(), " bytes; at most ", max_text_bytes_,
+                                        " can fit the context of ", context_tokens_, " tokens"));
+    return {};
+  }
+  std::vector<TokenId> ids = text_->EncodeText(text, parse_special, Limits(abandoned));
+  if (!CheckLength("text", ids, violations)) ids.clear();
+  return ids;
+}
+
+std::vector<TokenId> PromptReader::ReadChat(const ChatInput& chat, bool parse_special, Violations& violations,
+                                            const Abandoned& abandoned) const {
   if (!CheckMessages(chat, violations)) return {};
-  auto prompt = text_->EncodeChat(chat, parse_special);
+  auto prompt = text_->EncodeChat(chat, parse_special, Limits(abandoned));
   if (!prompt.ok()) {
     // The template words its refusal itself, without the messages' words.
     violations.Add("chat.messages", absl::StrCat("the model's chat template refuses them: ",
@@ -41,6 +58,7 @@ std::vector<TokenId> PromptReader::ReadChat(const ChatInput& chat, bool parse_sp
     return {};
   }
   if (prompt->empty()) violations.Add("chat.messages", "the model's chat template makes an empty prompt of them");
+  if (!CheckLength("chat.messages", *prompt, violations)) prompt->clear();
   return *std::move(prompt);
 }
 

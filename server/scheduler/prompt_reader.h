@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,17 +21,24 @@ class PromptReader {
  public:
   PromptReader(std::shared_ptr<const text::TextModel> text, uint32_t context_tokens);
 
-  // Violations under `text`. An empty text has no ids.
-  std::vector<base::TokenId> ReadText(const std::string& text, bool parse_special, base::Violations& violations) const;
+  // Asked every few milliseconds while a text is encoded; true: nobody waits for the ids, and those returned are of no use.
+  using Abandoned = std::function<bool()>;
+
+  // Violations under `text`: more than a context of ids is one. An empty text has no ids.
+  std::vector<base::TokenId> ReadText(const std::string& text, bool parse_special, base::Violations& violations,
+                                      const Abandoned& abandoned = nullptr) const;
 
   // Violations under `chat`, when the model has no template, and `chat.messages`.
-  std::vector<base::TokenId> ReadChat(const ChatInput& chat, bool parse_special, base::Violations& violations) const;
+  std::vector<base::TokenId> ReadChat(const ChatInput& chat, bool parse_special, base::Violations& violations,
+                                      const Abandoned& abandoned = nullptr) const;
 
   // Longer texts cannot fit the context, however they are tokenized, so they are refused unread: four times the
   // longest token for every position. (Normalization shortens a text, by three at the most.)
   size_t max_text_bytes() const { return max_text_bytes_; }
 
  private:
+  text::EncodeLimits Limits(const Abandoned& abandoned) const;
+  bool CheckLength(const char* field, const std::vector<base::TokenId>& ids, base::Violations& violations) const;
   bool CheckMessages(const ChatInput& chat, base::Violations& violations) const;
 
   const std::shared_ptr<const text::TextModel> text_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -49,6 +50,7 @@ struct GenerationRequest {
   std::optional<base::TimePoint> deadline;       // of the call
   base::TimePoint arrival;                       // of the call, for time to first token
   std::string identity;                          // the name that goes with the client's token; empty without one
+  std::function<bool()> abandoned;               // whether nobody waits for the answer any more; may be unset
   std::string peer;                              // the client's address and port, as gRPC writes them
 };
 

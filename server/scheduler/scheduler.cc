@@ -55,7 +55,12 @@ class Scheduler::Impl {
     if (std::optional<Refusal> refusal = queue_.CheckOpen(client, clock_->Now())) {
       return refuse(refusal->reason, refusal->status);
     }
+    const std::function<bool()> abandoned = request.abandoned;
     std::optional<AdmittedRequest> admitted = admission_.Admit(std::move(request), *violations);
+    if (abandoned && abandoned()) {  // the prompt may have been read in part only
+      metrics_->RequestEnded(mode, absl::StatusCode::kCancelled, std::nullopt);
+      return absl::CancelledError("the call was cancelled");
+    }
     if (!admitted) return refuse(metrics::Rejection::kInvalidArgument, violations->ToStatus());
     auto mailbox = std::make_shared<Mailbox>(options_.mailbox_bytes, clock_);
     mailbox->SetWake([signal = signal_] { signal->Notify(); });
@@ -131,7 +136,7 @@ class Scheduler::Impl {
     summary.status = status;
     summary.duration = clock_->Now() - arrival;
     metrics_->RequestRejected(reason);
-    metrics_->RequestEnded(mode, status.code(), summary.duration);
+    metrics_->RequestEnded(mode, status.code(), std::nullopt);
     if (options_.log_requests) LogRequest(summary, nullptr);
   }
 

@@ -50,9 +50,9 @@ class Scheduler {
             metrics::Metrics* metrics, const base::Clock* clock);
   ~Scheduler();  // as Drain with no time left
 
-  // Admits (tokenizes, validates, queues) and returns where the events will arrive. Called on an RPC thread, which does
-  // the tokenizing. `violations` may hold some already; they count.
-  // Errors: InvalidArgument (violations are then in *violations), ResourceExhausted, AlreadyExists, Unavailable.
+  // Admits (tokenizes, validates, queues) and returns where the events will arrive. The tokenizing is done by the calling
+  // thread. `violations` may hold some already; they count.
+  // Errors: Cancelled (the request is abandoned), InvalidArgument (violations are then in *violations), ResourceExhausted, AlreadyExists, Unavailable.
   absl::StatusOr<std::shared_ptr<Mailbox>> Submit(GenerationRequest request, base::Violations* violations);
 
   // Refuses new requests, lets those underway finish for at most `time_left`, ends the rest with kDraining (those still

@@ -1,8 +1,9 @@
 """Health, reflection, model and status, HTTP and metrics: what tools ask a server."""
 import grpc
 import pytest
-from google.protobuf import descriptor_pool
+from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import harness
@@ -48,6 +49,35 @@ def test_reflection_describes_the_service(server):
     assert [method.name for method in service.methods] == [
         "Generate", "Complete", "Score", "Tokenize", "Detokenize", "GetModel", "GetServerStatus"]
     assert "generation_mode" in service.methods_by_name["Generate"].input_type.fields_by_name
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_answers_in_both_versions(server, version):
+    ask = server.channel.stream_stream(
+        "/grpc.reflection.%s.ServerReflection/ServerReflectionInfo" % version,
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString)
+    services, symbol, file, nothing, unknown = ask(iter([
+        reflection_pb2.ServerReflectionRequest(list_services="", host="here"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE + ".Generate"),
+        reflection_pb2.ServerReflectionRequest(file_by_filename="google/protobuf/duration.proto"),
+        reflection_pb2.ServerReflectionRequest(),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="no.such.Thing")]))
+    names = [service.name for service in services.list_services_response.service]
+    assert services.valid_host == services.original_request.host == "here"
+    assert names == [SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+                     "grpc.reflection.v1alpha.ServerReflection"]
+    found = [descriptor_pb2.FileDescriptorProto.FromString(data)
+             for data in symbol.file_descriptor_response.file_descriptor_proto]
+    assert found[0].package == "ebbinghaus.v1"
+    assert {dependency for one in found for dependency in one.dependency} <= {one.name for one in found}
+    assert len(file.file_descriptor_response.file_descriptor_proto) == 1
+    assert nothing.error_response.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+    own = "grpc.reflection.%s.ServerReflection" % version
+    database = ProtoReflectionDescriptorDatabase(server.channel)
+    info = descriptor_pool.DescriptorPool(database).FindServiceByName(own).methods[0]
+    assert info.input_type.full_name == "grpc.reflection.%s.ServerReflectionRequest" % version
 
 
 def test_reflection_can_be_switched_off(model):

@@ -57,6 +57,10 @@ KINDS = {
     "tokenize": (4, {OK}),
     "model, status": (3, {OK}),
     "metrics": (2, {OK}),
+    "compressed": (1, {"UNIMPLEMENTED"}),
+    "too large": (1, {FULL}),
+    "tiny parts": (1, {BAD, FULL}),
+    "much metadata": (1, {OK, FULL, "UNAVAILABLE", "INTERNAL"}),  # above 64 KiB gRPC 1.51 closes the connection
 }
 
 
@@ -229,6 +233,27 @@ class Soak:
         path = "/metrics" if call.choice < 0.7 else "/readyz"
         status, _, _ = await asyncio.to_thread(self.server.http, path)
         return OK if status == 200 else "HTTP %d" % status
+
+    async def compressed(self, call, stub):
+        await stub.Tokenize(self.pb.TokenizeRequest(text="a" * int(call.choice * 20_000_000)), compression=grpc.Compression.Gzip)
+
+    async def too_large(self, call, stub):
+        await stub.Tokenize(self.pb.TokenizeRequest(text="a" * int(1_000_000 + call.choice * 30_000_000)))
+
+    async def tiny_parts(self, call, stub):
+        request = self.pb.GenerateRequest(text="x")
+        if call.choice < 0.3:
+            request.stop.extend([""] * 100_000)
+        elif call.choice < 0.6:
+            request.memory.pinned.extend([self.pb.TokenRange()] * 100_000)
+        else:
+            request.chat.messages.extend([self.pb.Message()] * 100_000)
+        await stub.Complete(request)
+
+    async def much_metadata(self, call, stub):
+        async with grpc.aio.insecure_channel(self.server.grpc_address, options=[
+                ("grpc.use_local_subchannel_pool", 1), ("grpc.max_metadata_size", 1 << 20)]) as own:
+            await self.pb.Stub(own).GetModel(self.pb.GetModelRequest(), metadata=[("cookie", "x" * int(call.choice * 120_000))])
 
     async def start_client(self, tokens):
         return await asyncio.create_subprocess_exec(

@@ -163,10 +163,10 @@ def test_what_a_full_replica_refuses_goes_to_the_other(pb, model, envoy_program,
             for i in range(20):  # Envoy does not know that replica 0 is full, and so tries it again and again
                 answers.append(await ask(pb, made[0], long_request(pb, i, tokens=2),
                                          (("ebbinghaus-affinity", "talk-%d" % i),) if i % 2 else None))
-            # A request of 8 MiB is kept for another attempt too.
+            # A request of 256 KiB, which is about what this model takes, is kept for another attempt too.
             before = rejected(fleet, 0)
             while rejected(fleet, 0) == before:
-                answers.append(await ask(pb, made[0], padded(pb, long_request(pb, tokens=2), 8 << 20)))
+                answers.append(await ask(pb, made[0], padded(pb, long_request(pb, tokens=2), 256 << 10)))
                 assert answers[-1].whole, answers[-1]
             return answers
         answers = with_channels(proxy, 1, one_by_one)

@@ -159,6 +159,8 @@ TEST_F(MetricsTest, EachMethodMovesItsOwnSeriesAndNoOther) {
        {{"requests_total{code=\"CANCELLED\",mode=\"soft_delete\"}", 1},
         {"request_duration_seconds_sum" + m, 2},
         {"request_duration_seconds_count" + m, 1}}},
+      {[&] { metrics_.RequestEnded(mode, code, std::nullopt); },
+       {{"requests_total{code=\"CANCELLED\",mode=\"soft_delete\"}", 1}}},
       {[&] { metrics_.RequestFinished(mode, base::FinishReason::kStop); },
        {{"requests_finished_total{mode=\"soft_delete\",reason=\"stop\"}", 1}}},
       {[&] { metrics_.RequestRejected(Rejection::kQueueTokens); },

@@ -15,6 +15,8 @@
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/create_channel.h"
+#include "grpcpp/impl/codegen/server_callback_handlers.h"
+#include "grpcpp/impl/codegen/service_type.h"
 #include "grpcpp/security/credentials.h"
 #include "server/rpc/grpc_server.h"
 
@@ -28,36 +30,48 @@ constexpr auto kLimit = std::chrono::seconds(20);  // for failing, not for waiti
 
 // Hands each call the mailbox that the test prepared for its request_id: a call that was cancelled early may be served
 // late, and must not take what is another's.
-class FakeService final : public v1::InferenceService::CallbackService {
+class FakeService final : public grpc::Service {
  public:
+  FakeService() {
+    Serve("/ebbinghaus.v1.InferenceService/Generate", StreamEvents);
+    Serve("/ebbinghaus.v1.InferenceService/Complete", CollectEvents);
+  }
+
   void Use(const std::string& request_id, std::shared_ptr<Mailbox> mailbox) {
     std::lock_guard lock(mutex_);
     mailboxes_[request_id] = std::move(mailbox);
   }
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* context,
-                                                           const v1::GenerateRequest* request) override {
-    std::shared_ptr<Mailbox> mailbox = Find(*request);
-    if (mailbox == nullptr) {
-      return RejectStream<v1::GenerateResponse>({grpc::StatusCode::UNAVAILABLE, "no mailbox"});
-    }
-    return StreamEvents(context, mailbox);
-  }
-  grpc::ServerUnaryReactor* Complete(grpc::CallbackServerContext* context, const v1::GenerateRequest* request,
-                                     v1::CompleteResponse* response) override {
-    std::shared_ptr<Mailbox> mailbox = Find(*request);
-    if (mailbox != nullptr) return CollectEvents(mailbox, response);
-    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();  // each call of it makes a new one
-    reactor->Finish({grpc::StatusCode::UNAVAILABLE, "no mailbox"});
-    return reactor;
+ private:
+  using Answering = void (*)(const std::shared_ptr<IncomingCall>&, std::shared_ptr<Mailbox>);
+
+  void Serve(const char* path, Answering answer) {
+    AddMethod(new grpc::internal::RpcServiceMethod(path, grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
+    MarkMethodRawCallback(methods_++, new grpc::internal::CallbackBidiHandler<grpc::ByteBuffer, grpc::ByteBuffer>(
+                                          [this, answer](grpc::CallbackServerContext* context) {
+                                            IncomingCall::Plan plan;
+                                            plan.max_request_bytes = 1024;
+                                            plan.gate = &gate_;
+                                            plan.serve = [this, answer](const std::shared_ptr<IncomingCall>& call,
+                                                                        const std::string& bytes) {
+                                              v1::GenerateRequest request;
+                                              request.ParseFromString(bytes);
+                                              std::shared_ptr<Mailbox> mailbox = Find(request);
+                                              if (mailbox != nullptr) return answer(call, std::move(mailbox));
+                                              call->Refuse(absl::UnavailableError("no mailbox"));
+                                            };
+                                            return IncomingCall::Start(context, std::move(plan));
+                                          }));
   }
 
- private:
   std::shared_ptr<Mailbox> Find(const v1::GenerateRequest& request) {
     std::lock_guard lock(mutex_);
     return mailboxes_[request.request_id()];
   }
 
+  const base::SteadyClock clock_;
+  RequestGate gate_{1 << 20, &clock_};
+  int methods_ = 0;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Mailbox>> mailboxes_;
 };
@@ -80,7 +94,6 @@ class CallReactorsTest : public testing::Test {
  protected:
   void SetUp() override {
     GrpcServerOptions options;
-    options.reflection = false;
     auto server = GrpcServer::Start(options, &service_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);

@@ -41,7 +41,7 @@ class ServiceTest : public testing::Test {
   void StartWithoutModel(std::function<std::string()> state = nullptr) {
     service_ = MakeInferenceService(
         {"1.2.3", base::GenerationMode::kSoftDelete, memory::Preset::kChat, 3, std::move(state)}, &clock_,
-        authenticator_);
+        authenticator_, &metrics_);
     GrpcServerOptions server_options;
     server_options.host = "";
     auto server = GrpcServer::Start(server_options, service_->grpc_service());
@@ -224,6 +224,10 @@ TEST_F(ServiceTest, BeforeTheModelIsThereEveryCallIsUnavailableButTheStatusIsTol
   expect_unavailable(stub_->GetModel(&contexts[3], {}, &model));
   EXPECT_TRUE(stub_->GetServerStatus(&contexts[4], {}, &status).ok());
   EXPECT_EQ(status.state(), "loading");
+  // The two that generate, in the server's default mode, without a duration.
+  EXPECT_THAT(metrics_.Serialize(),
+              AllOf(HasSubstr("ebbinghaus_requests_total{code=\"UNAVAILABLE\",mode=\"soft_delete\"} 2\n"),
+                    HasSubstr("ebbinghaus_request_duration_seconds_count{mode=\"soft_delete\"} 0\n")));
   EXPECT_EQ(status.version(), "1.2.3");
 }
 
@@ -314,6 +318,55 @@ TEST_F(ServiceTest, AnswersAreWaitedForUntilTheyHaveLeft) {
   go_on = true;
   unary.join();
   EXPECT_TRUE(service_->WaitForAnswers(std::chrono::seconds(20)));
+}
+
+TEST_F(ServiceTest, ATextThatIsBeingReadIsWaitedForAndKeepsNoOtherCallWaiting) {
+  std::atomic<bool> reading = false, go_on = false;
+  text_->chat_template = text::ChatTemplate::Parse("{{ strftime_now('%Y') }}{{ messages[0].content }}", {}).value();
+  text_->now = [&]() -> std::time_t {
+    reading = true;
+    while (!go_on) std::this_thread::yield();
+    return 0;
+  };
+  Start();
+  std::thread slow([this] {
+    v1::TokenizeRequest request;
+    auto* message = request.mutable_chat()->add_messages();
+    message->set_role("user");
+    message->set_content("x");
+    grpc::ClientContext context;
+    v1::TokenizeResponse response;
+    EXPECT_TRUE(stub_->Tokenize(&context, request, &response).ok());
+    EXPECT_EQ(response.ids_size(), 5);
+  });
+  while (!reading) std::this_thread::yield();
+  EXPECT_FALSE(service_->WaitForAnswers(base::Duration::zero()));
+  for (int i = 0; i < 10; ++i) {  // more than gRPC has threads
+    grpc::ClientContext context;
+    v1::GetModelResponse response;
+    EXPECT_TRUE(stub_->GetModel(&context, {}, &response).ok());
+  }
+  go_on = true;
+  slow.join();
+  EXPECT_TRUE(service_->WaitForAnswers(std::chrono::seconds(20)));
+}
+
+TEST_F(ServiceTest, ACallGivenUpWhileItsTextIsReadLeavesNothingBehind) {
+  const auto reading = std::make_shared<std::atomic<bool>>(false), go_on = std::make_shared<std::atomic<bool>>(false);
+  text_->chat_template = text::ChatTemplate::Parse("{{ strftime_now('%Y') }}{{ messages[0].content }}", {}).value();
+  text_->now = [reading, go_on]() -> std::time_t {
+    *reading = true;
+    while (!*go_on) std::this_thread::yield();
+    return 0;
+  };
+  Start();
+  grpc::ClientContext context;
+  auto stream = stub_->Generate(&context, Parse("chat { messages { role: 'user' content: 'x' } }"));
+  while (!*reading) std::this_thread::yield();
+  context.TryCancel();
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(service_->WaitForAnswers(std::chrono::seconds(20)));
+  *go_on = true;  // TearDown finds no sequence
 }
 
 TEST_F(ServiceTest, ADrainingServerIsUnavailableButStillAnswersQuestions) {
