@@ -42,6 +42,8 @@ class FakeService final : public grpc::Service {
     mailboxes_[request_id] = std::move(mailbox);
   }
 
+  int served() const { return served_; }
+
  private:
   using Answering = void (*)(const std::shared_ptr<IncomingCall>&, std::shared_ptr<Mailbox>);
 
@@ -66,12 +68,14 @@ class FakeService final : public grpc::Service {
 
   std::shared_ptr<Mailbox> Find(const v1::GenerateRequest& request) {
     std::lock_guard lock(mutex_);
+    ++served_;
     return mailboxes_[request.request_id()];
   }
 
   const base::SteadyClock clock_;
   RequestGate gate_{1 << 20, &clock_};
   int methods_ = 0;
+  std::atomic<int> served_{0};
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Mailbox>> mailboxes_;
 };
@@ -208,9 +212,13 @@ TEST_F(CallReactorsTest, CompleteFailsWithTheStatus) {
 }
 
 TEST_F(CallReactorsTest, AClientsDeadlineCancelsTheMailboxOfComplete) {
-  context_.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
-  v1::CompleteResponse response;
-  EXPECT_EQ(stub_->Complete(&context_, {}, &response).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  // One whose time is over before it is served never has the mailbox: then a longer one.
+  for (std::chrono::milliseconds time(20); service_.served() == 0; time *= 2) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + time);
+    v1::CompleteResponse response;
+    EXPECT_EQ(stub_->Complete(&context, {}, &response).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  }
   WaitUntil([this] { return mailbox_->cancelled(); });
 }
 
