@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "absl/strings/str_format.h"
+#include "server/text/tokenizer_strings.h"
 #include "server/text/unicode.h"
 
 namespace ebbinghaus::text {
@@ -49,10 +50,19 @@ base::TokenId TokenIndex::Find(std::string_view text) const {
 }
 
 Bpe::Bpe(absl::Span<const std::optional<std::string>> texts, absl::Span<const BpeMerge> merges,
-         const BpeOptions& options)
-    : options_(options), index_(texts.size()), merges_(std::bit_ceil(2 * merges.size() + 1)) {
+         const BpeOptions& options, std::vector<BpeDetour> detours,
+         absl::Span<const std::pair<std::string, base::TokenId>> aliases)
+    : options_(options),
+      first_detour_(static_cast<base::TokenId>(texts.size())),
+      detours_(std::move(detours)),
+      index_(texts.size() + detours_.size() + aliases.size()),
+      merges_(std::bit_ceil(2 * merges.size() + 1)) {
   for (base::TokenId id = 0; id < texts.size(); ++id) {
     if (texts[id].has_value()) index_.Insert(*texts[id], id);
+  }
+  for (const auto& [text, id] : aliases) index_.Insert(text, id);
+  for (size_t i = 0; i < detours_.size(); ++i) {
+    index_.Insert(detours_[i].text, first_detour_ + static_cast<base::TokenId>(i));
   }
   for (const BpeMerge& merge : merges) AddMerge(merge);
   for (int byte = 0; byte < 256; ++byte) {
@@ -81,15 +91,22 @@ const Bpe::MergeEntry* Bpe::FindMerge(base::TokenId left, base::TokenId right) c
 void Bpe::Encode(std::string_view piece, EncodeStop& stop, BpeScratch& scratch,
                  std::vector<base::TokenId>& out) const {
   if (piece.empty()) return;
-  if (options_.ignore_merges) {
-    if (const base::TokenId whole = index_.Find(piece); whole != kNoToken) {
+  if (options_.ignore_merges ||
+      (options_.whole_newlines && piece.find_first_not_of('\n') == std::string_view::npos)) {
+    if (const base::TokenId whole = index_.Find(piece); whole < first_detour_) {
       out.push_back(whole);
       return;
     }
   }
   if (!StartSymbols(piece, stop, scratch) || !MergeSymbols(stop, scratch)) return;  // cancelled
   for (const BpeScratch::Symbol& symbol : scratch.symbols) {
-    if (symbol.id != kNoToken) out.push_back(symbol.id);
+    if (symbol.id == kNoToken) continue;
+    if (symbol.id < first_detour_) {
+      out.push_back(symbol.id);
+    } else {
+      const auto& tokens = detours_[symbol.id - first_detour_].tokens;
+      out.insert(out.end(), tokens.begin(), tokens.end());
+    }
   }
 }
 
@@ -97,16 +114,25 @@ bool Bpe::StartSymbols(std::string_view piece, EncodeStop& stop, BpeScratch& scr
   auto& symbols = scratch.symbols;
   symbols.clear();
   const auto add = [&](base::TokenId id) { symbols.push_back({.id = id}); };
+  bool first = true;
   bool unknown_pending = false;  // an unknown token that may still grow
   const auto flush_unknown = [&] {
     if (unknown_pending) add(options_.unknown);
     unknown_pending = false;
   };
+  const bool affixes = !options_.continuing_prefix.empty() || !options_.word_suffix.empty();
+  std::string affixed;
   while (!piece.empty()) {
     if (stop.Cancelled(1)) return false;
     const size_t size = options_.byte_level ? 1 : DecodeUtf8(piece).size;
-    const std::string_view character = piece.substr(0, size);
+    std::string_view character = piece.substr(0, size);
     piece.remove_prefix(size);
+    if (affixes) {
+      affixed = Concat({first ? "" : options_.continuing_prefix, character,
+                        piece.empty() ? options_.word_suffix : ""});
+      character = affixed;
+      first = false;
+    }
     const base::TokenId id = options_.byte_level ? byte_symbols_[static_cast<uint8_t>(character[0])]
                                                  : index_.Find(character);
     if (id != kNoToken) {

@@ -49,10 +49,21 @@ struct BpeMerge {
 struct BpeOptions {
   bool byte_level = false;     // symbols start as bytes, else as code points
   bool ignore_merges = false;  // a piece that is a token is that token
+  bool whole_newlines = false;  // only a piece of line feeds is
   bool byte_fallback =
       false;  // an unknown code point becomes the tokens <0x00> to <0xFF> of its bytes
   bool fuse_unknown = false;         // a run of unknown code points is one unknown token
   base::TokenId unknown = kNoToken;  // without one, unknown code points vanish
+  // Put before every code point but the first of a piece, and behind the last, before they are
+  // looked up. Not for byte_level.
+  std::string continuing_prefix{}, word_suffix{};
+};
+
+// A text that merges lead through without its being a token. What remains of it in the end is cut
+// into the tokens of its bytes as far as there are any.
+struct BpeDetour {
+  std::string text;
+  std::vector<base::TokenId> tokens;
 };
 
 // Working memory of Bpe::Encode, reused from piece to piece. Not thread safe.
@@ -79,8 +90,10 @@ class Bpe {
   // `texts[id]`: the bytes a token stands for in a piece; nullopt: never matched by its text. Where
   // two tokens have the same text the first is found. Of two merges of the same pair the later
   // counts. Requires: ids in `merges` and `options` < texts.size().
+  // The detours have the ids from texts.size() on. `aliases`: more texts of tokens.
   Bpe(absl::Span<const std::optional<std::string>> texts, absl::Span<const BpeMerge> merges,
-      const BpeOptions& options);
+      const BpeOptions& options, std::vector<BpeDetour> detours = {},
+      absl::Span<const std::pair<std::string, base::TokenId>> aliases = {});
 
   // Appends the tokens of one piece: O(n log n) in its length. None of them once `stop` has cancelled. Requires: piece.size() < 2^32 - 1; valid UTF-8 unless byte_level.
   void Encode(std::string_view piece, EncodeStop& stop, BpeScratch& scratch,
@@ -99,6 +112,8 @@ class Bpe {
   void Queue(uint32_t at, BpeScratch& scratch) const;
 
   BpeOptions options_;
+  base::TokenId first_detour_ = kNoToken;
+  std::vector<BpeDetour> detours_;
   TokenIndex index_;
   std::array<base::TokenId, 256> byte_symbols_{};    // byte_level: each byte's token
   std::array<base::TokenId, 256> fallback_bytes_{};  // <0x00> to <0xFF>

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/text/tokenizer_definition.h"
 #include "server/text/unicode.h"
 
 namespace ebbinghaus::text {
@@ -166,6 +167,48 @@ void Run(const PunctuationStep& step, bool, EncodeStop&, PreTokenizedText& text)
   });
 }
 
+void Run(const WhitespaceStep&, bool, EncodeStop&, PreTokenizedText& text) {
+  SplitPieces(text, SplitBehavior::kRemoved, false,
+              [](std::string_view part, std::vector<TextRange>& out) {
+                FindCharacters(part, IsWhitespace, out);
+              });
+}
+
+// What stands before the first character that has a script is dropped, as the reference does.
+void Run(const ScriptsStep&, bool, EncodeStop&, PreTokenizedText& text) {
+  std::vector<TextRange> pieces;
+  for (const TextRange& piece : text.pieces) {
+    int last = -1;
+    size_t begin = piece.end;
+    for (size_t at = piece.begin; at < piece.end;) {
+      const Utf8Step step = DecodeUtf8(std::string_view(text.text).substr(at));
+      const int script = ScriptClass(step.code_point);
+      if (script >= 0 && script != last) {
+        if (last >= 0) Emit({begin, at}, pieces);
+        begin = at;
+        last = script;
+      }
+      at += step.size;
+    }
+    Emit({begin, piece.end}, pieces);
+  }
+  text.pieces = std::move(pieces);
+}
+
+void Run(const FixedLengthStep& step, bool, EncodeStop&, PreTokenizedText& text) {
+  std::vector<TextRange> pieces;
+  for (const TextRange& piece : text.pieces) {
+    size_t begin = piece.begin, characters = 0;
+    for (size_t at = piece.begin; at < piece.end;) {
+      at += DecodeUtf8(std::string_view(text.text).substr(at)).size;
+      if (++characters % step.characters != 0 && at < piece.end) continue;
+      Emit({begin, at}, pieces);
+      begin = at;
+    }
+  }
+  text.pieces = std::move(pieces);
+}
+
 void Run(const MetaspaceStep& step, bool at_start, EncodeStop&, PreTokenizedText& text) {
   RewritePieces(text, [&](std::string_view part, bool first, std::string& out) {
     const bool wanted = step.prepend == MetaspaceStep::Prepend::kAlways ||
@@ -193,6 +236,11 @@ void Run(const PrefixSpaceStep&, bool, EncodeStop&, PreTokenizedText& text) {
     if (part.front() != ' ') out += ' ';
     out += part;
   });
+}
+
+void Run(const SpellBytesStep&, bool, EncodeStop&, PreTokenizedText& text) {
+  RewritePieces(text,
+                [](std::string_view part, bool, std::string& out) { AppendByteLevel(part, out); });
 }
 
 }  // namespace

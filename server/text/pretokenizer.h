@@ -30,6 +30,14 @@ struct PunctuationStep {
   SplitBehavior behavior = SplitBehavior::kIsolated;
 };
 
+struct WhitespaceStep {};  // white space is dropped
+
+struct ScriptsStep {};  // cut where the script changes
+
+struct FixedLengthStep {
+  size_t characters = 1;
+};
+
 struct MetaspaceStep {
   enum class Prepend { kAlways, kFirst, kNever };
   std::string replacement = "\u2581";  // takes the place of every space
@@ -41,8 +49,12 @@ struct MetaspaceStep {
 // it is the prefix. Its regular expression is a SplitStep of its own.
 struct PrefixSpaceStep {};
 
+// Pieces in GPT-2's byte alphabet, where later steps or the model want to see it.
+struct SpellBytesStep {};
+
 using PreTokenizerStep =
-    std::variant<SplitStep, DigitsStep, PunctuationStep, MetaspaceStep, PrefixSpaceStep>;
+    std::variant<SplitStep, DigitsStep, PunctuationStep, WhitespaceStep, ScriptsStep,
+                 FixedLengthStep, MetaspaceStep, PrefixSpaceStep, SpellBytesStep>;
 
 // A text and its pieces, in order. Pieces do not overlap; what no piece covers is dropped.
 struct PreTokenizedText {

@@ -135,6 +135,10 @@ class Translator {
         return Class(R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})");
       case 'W':
         return NegatedClass(R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})");
+      case 'b':
+      case 'B':
+        if (in_class_) break;
+        return WordBoundary(c == 'B');
       case 'v':
         at_ += 2;
         out_ += R"(\x0b)";
@@ -170,6 +174,14 @@ class Translator {
         }
     }
     return Unsupported(Concat({"the escape \\", std::string(1, c == '\0' ? ' ' : c)}));
+  }
+
+  absl::Status WordBoundary(bool negated) {
+    constexpr std::string_view kWord = R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}])";
+    out_ += Concat({negated ? "(?!" : "(?:", "(?<=", kWord, ")(?!", kWord, ")|(?<!", kWord, ")(?=",
+                    kWord, "))"});
+    at_ += 2;
+    return absl::OkStatus();
   }
 
   absl::Status Class(std::string_view members) {

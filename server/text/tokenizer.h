@@ -18,16 +18,29 @@ namespace ebbinghaus::text {
 
 // The tokenizer metadata of a GGUF file, by its keys under `tokenizer.ggml.`.
 struct GgufVocabulary {
-  std::string
-      model;  // "gpt2" (byte-level BPE) or "llama" (SentencePiece-style BPE with byte fallback)
-  std::string pre;  // "gpt2" only: names the split
+  // "gpt2" (byte-level BPE), "gemma4" (BPE), "llama" (SentencePiece-style BPE with byte fallback),
+  // "t5" (Unigram) or "bert" (WordPiece)
+  std::string model;
+  std::string pre;  // "gpt2" only: names the split; empty: "default"
   std::vector<std::string> tokens;
-  std::vector<float> scores;  // "llama" only
+  std::vector<float> scores;  // "llama" and "t5" only
   std::vector<int32_t>
       token_types;  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
-  std::vector<std::string> merges;  // "gpt2" only: "left right"
+  std::vector<std::string> merges;  // of BPE: "left right"
   std::optional<base::TokenId> bos_token_id, eos_token_id, unknown_token_id;
-  std::optional<bool> add_bos_token, add_space_prefix;
+  std::optional<bool> add_bos_token, add_eos_token, add_space_prefix;
+  std::optional<bool> remove_extra_whitespaces;  // "t5" only
+  std::string precompiled_charsmap;              // "t5" only
+  std::vector<base::TokenId> control_token_ids;  // special whatever their type says
+  uint32_t max_tokens = UINT32_MAX;              // as in TokenizerSettings
+};
+
+// What a checkpoint says of its tokenizer beside the definition itself.
+struct TokenizerSettings {
+  std::optional<bool> add_bos, add_eos;  // around raw texts; unset: as the definition does
+  std::string bos{}, eos{};              // the texts of these tokens, empty where unknown
+  std::vector<std::string> control_texts{};  // tokens that are special whatever the definition says
+  uint32_t max_tokens = UINT32_MAX;        // ids from here on, which the model lacks, are forgotten
 };
 
 // When to stop encoding early. A caller that has room for N ids asks for N + 1: more than N in the
@@ -37,13 +50,13 @@ struct EncodeLimits {
   size_t max_ids = SIZE_MAX;
   // Asked at least every few milliseconds, from the thread that encodes; true ends the work, and what
   // is returned then is of no use. May be empty. Must not throw.
-  std::function<bool()> cancelled;
+  std::function<bool()> cancelled{};
 };
 
 struct EncodeOptions {
   bool add_special_tokens = true;  // BOS (rarely EOS), where the definition adds it
   bool parse_special = false;      // special tokens spelled out in the text become those tokens
-  EncodeLimits limits;
+  EncodeLimits limits{};
 };
 
 // A part of a text whose parts are trusted differently.
@@ -52,26 +65,22 @@ struct TextSegment {
   bool parse_special = false;
 };
 
-// What decoding does to spaces at the beginning of a text (SentencePiece puts one there when it
-// encodes).
-struct LeadingSpace {
-  enum class Rule {
-    kKeep,
-    kStrip,            // the first `count` spaces, as far as there are any
-    kStripFirstToken,  // every space of the first token
-  };
-  Rule rule = Rule::kKeep;
-  uint32_t count = 0;
+// What decoding takes away from the two ends of a text (SentencePiece puts a space at its beginning
+// when it encodes).
+struct TextEnds {
+  std::string character = " ";
+  uint32_t at_start = 0;  // so many of it, as far as they are there
+  uint32_t at_end = 0;
 };
 
 // Immutable; thread safe.
 class Tokenizer {
  public:
-  // From the text of a tokenizer.json: BPE models, byte-level or SentencePiece-style.
+  // From the text of a tokenizer.json: BPE, Unigram, WordPiece and WordLevel models.
   // Errors: InvalidArgument that names what is malformed or unsupported.
-  static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromJson(std::string_view json);
-  // Errors: InvalidArgument; for an unknown `pre` it names it and lists the known ones. A missing
-  // `pre` is an error too: files of that age split the wrong way.
+  static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromJson(
+      std::string_view json, const TokenizerSettings& settings = {});
+  // Errors: InvalidArgument; for an unknown `pre` it names it and lists the known ones.
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> FromGguf(
       const GgufVocabulary& vocabulary);
 
@@ -102,7 +111,9 @@ class Tokenizer {
   virtual std::optional<base::TokenId> bos_token_id() const = 0;
   // Whether encoding puts the BOS token before a text.
   virtual bool adds_bos() const = 0;
-  virtual LeadingSpace leading_space() const { return {}; }
+  virtual TextEnds text_ends() const { return {}; }
+  // The bytes of a token that is the first of its text. Requires: id < size().
+  virtual std::string FirstPiece(base::TokenId id) const { return std::string(Piece(id)); }
 
  private:
   // EncodeSegments; may return more than limits.max_ids.

@@ -10,12 +10,10 @@ namespace ebbinghaus::text {
 namespace {
 
 constexpr size_t kMaxSteps = 64;
+// \w+|[^\w\s]+ of an engine whose \w holds the joiners too.
+constexpr std::string_view kWordsAndOthers =
+    R"([\w\x{200c}\x{200d}]+|[^\w\x{200c}\x{200d}\s]+)";
 constexpr size_t kMaxInsertedBytes = 256;  // what a step may put into a text at one place
-
-absl::Status UnsupportedStep(std::string_view kind, std::string_view type, std::string_view known) {
-  return absl::InvalidArgumentError(Concat({"tokenizer.json: the ", kind, " ", Quoted(type),
-                                            " is not supported; supported are ", known}));
-}
 
 // The steps of a field: a Sequence is opened, as deep as it goes.
 absl::Status Flatten(const Json& json, const char* list, std::string_view where,
@@ -34,38 +32,6 @@ absl::Status Flatten(const Json& json, const char* list, std::string_view where,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<const Json*>> StepsOf(const Json* json, const char* list,
-                                                 std::string_view where) {
-  std::vector<const Json*> steps;
-  if (json != nullptr) EBB_RETURN_IF_ERROR(Flatten(*json, list, where, steps));
-  return steps;
-}
-
-// A text that a step puts in.
-absl::StatusOr<std::string> InsertedField(const Json& step, const char* key,
-                                          std::string_view where) {
-  EBB_ASSIGN_OR_RETURN(std::string text, StringField(step, key, where));
-  if (text.size() > kMaxInsertedBytes)
-    return Malformed(where, Concat({key, " is longer than 256 bytes"}));
-  return text;
-}
-
-// {"String": s} stands for itself, {"Regex": r} for an expression.
-absl::StatusOr<std::variant<std::string, Regex>> ParsePattern(const Json& step,
-                                                              std::string_view where) {
-  const Json* pattern = Field(step, "pattern");
-  if (pattern == nullptr || !pattern->is_object()) return Malformed(where, "no pattern");
-  if (Field(*pattern, "Regex") != nullptr) {
-    EBB_ASSIGN_OR_RETURN(const std::string text, StringField(*pattern, "Regex", where));
-    absl::StatusOr<Regex> regex = Regex::Compile(text);
-    if (!regex.ok()) return Malformed(where, std::string(regex.status().message()));
-    return std::variant<std::string, Regex>(*std::move(regex));
-  }
-  EBB_ASSIGN_OR_RETURN(std::string text, StringField(*pattern, "String", where));
-  if (text.empty()) return Malformed(where, "an empty pattern");
-  return std::variant<std::string, Regex>(std::move(text));
-}
-
 absl::StatusOr<SplitBehavior> ParseBehavior(const Json& step, std::string_view where) {
   EBB_ASSIGN_OR_RETURN(const std::string name, StringField(step, "behavior", where));
   if (name == "Removed") return SplitBehavior::kRemoved;
@@ -76,109 +42,94 @@ absl::StatusOr<SplitBehavior> ParseBehavior(const Json& step, std::string_view w
   return Malformed(where, Concat({"unknown behavior ", Quoted(name)}));
 }
 
-absl::StatusOr<MetaspaceStep> ParseMetaspace(const Json& step, std::string_view where) {
-  MetaspaceStep result;
-  EBB_ASSIGN_OR_RETURN(result.replacement, InsertedField(step, "replacement", where));
-  if (result.replacement.empty()) return Malformed(where, "an empty replacement");
-  EBB_ASSIGN_OR_RETURN(result.split, BoolField(step, "split", true, where));
-  // Files of before 2024 have add_prefix_space alone.
-  EBB_ASSIGN_OR_RETURN(const bool prefix, BoolField(step, "add_prefix_space", true, where));
-  std::string scheme = prefix ? "always" : "never";
-  if (Field(step, "prepend_scheme") != nullptr) {
-    EBB_ASSIGN_OR_RETURN(scheme, StringField(step, "prepend_scheme", where));
-    if (!prefix && scheme != "never")
-      return Malformed(where, "add_prefix_space contradicts prepend_scheme");
-  }
-  if (scheme == "always") {
-    result.prepend = MetaspaceStep::Prepend::kAlways;
-  } else if (scheme == "first") {
-    result.prepend = MetaspaceStep::Prepend::kFirst;
-  } else if (scheme == "never") {
-    result.prepend = MetaspaceStep::Prepend::kNever;
-  } else {
-    return Malformed(where, Concat({"unknown prepend_scheme ", Quoted(scheme)}));
-  }
-  return result;
+SplitStep RegexSplit(std::string_view pattern, SplitBehavior behavior, bool invert) {
+  return {*Regex::Compile(pattern), behavior, invert};
 }
 
-absl::Status AddPreTokenizerStep(const Json& step, ParsedPreTokenizer& result) {
+// A byte-level step that others follow spells its bytes out; the last one is left to the model.
+absl::Status AddByteLevel(const Json& step, bool last, ParsedPreTokenizer& result) {
   constexpr std::string_view kWhere = "pre_tokenizer";
-  if (result.byte_level) return Malformed(kWhere, "a step behind ByteLevel is not supported");
+  EBB_ASSIGN_OR_RETURN(const bool prefix, BoolField(step, "add_prefix_space", true, kWhere));
+  EBB_ASSIGN_OR_RETURN(const bool use_regex, BoolField(step, "use_regex", true, kWhere));
+  if (prefix) result.steps.emplace_back(PrefixSpaceStep{});
+  if (use_regex) {
+    result.steps.emplace_back(RegexSplit(kGpt2Split, SplitBehavior::kIsolated, false));
+  }
+  if (last) {
+    result.byte_level = true;
+  } else {
+    result.steps.emplace_back(SpellBytesStep{});
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SplitStep> ParseDelimiter(const Json& step, std::string_view where) {
+  EBB_ASSIGN_OR_RETURN(std::string delimiter, InsertedField(step, "delimiter", where));
+  if (delimiter.empty()) return Malformed(where, "an empty delimiter");
+  return SplitStep{std::move(delimiter), SplitBehavior::kRemoved, false};
+}
+
+absl::Status AddPreTokenizerStep(const Json& step, bool last, ParsedPreTokenizer& result) {
+  constexpr std::string_view kWhere = "pre_tokenizer";
   EBB_ASSIGN_OR_RETURN(const std::string type, StringField(step, "type", kWhere));
+  auto& steps = result.steps;
   if (type == "Split") {
     SplitStep split;
     EBB_ASSIGN_OR_RETURN(split.pattern, ParsePattern(step, kWhere));
     EBB_ASSIGN_OR_RETURN(split.behavior, ParseBehavior(step, kWhere));
     EBB_ASSIGN_OR_RETURN(split.invert, BoolField(step, "invert", false, kWhere));
-    result.steps.emplace_back(std::move(split));
+    steps.emplace_back(std::move(split));
   } else if (type == "Digits") {
     EBB_ASSIGN_OR_RETURN(const bool individual,
                          BoolField(step, "individual_digits", false, kWhere));
-    result.steps.emplace_back(DigitsStep{individual});
+    steps.emplace_back(DigitsStep{individual});
   } else if (type == "Punctuation") {
     PunctuationStep punctuation;
     if (Field(step, "behavior") != nullptr) {
       EBB_ASSIGN_OR_RETURN(punctuation.behavior, ParseBehavior(step, kWhere));
     }
-    result.steps.emplace_back(punctuation);
+    steps.emplace_back(punctuation);
   } else if (type == "Metaspace") {
     EBB_ASSIGN_OR_RETURN(MetaspaceStep metaspace, ParseMetaspace(step, kWhere));
-    result.steps.emplace_back(std::move(metaspace));
+    steps.emplace_back(std::move(metaspace));
   } else if (type == "ByteLevel") {
-    EBB_ASSIGN_OR_RETURN(const bool prefix, BoolField(step, "add_prefix_space", true, kWhere));
-    EBB_ASSIGN_OR_RETURN(const bool use_regex, BoolField(step, "use_regex", true, kWhere));
-    if (prefix) result.steps.emplace_back(PrefixSpaceStep{});
-    if (use_regex) {
-      EBB_ASSIGN_OR_RETURN(Regex regex, Regex::Compile(kGpt2Split));
-      result.steps.emplace_back(SplitStep{std::move(regex)});
-    }
-    result.byte_level = true;
+    return AddByteLevel(step, last, result);
+  } else if (type == "Whitespace") {
+    steps.emplace_back(RegexSplit(kWordsAndOthers, SplitBehavior::kRemoved, true));
+  } else if (type == "WhitespaceSplit") {
+    steps.emplace_back(WhitespaceStep{});
+  } else if (type == "BertPreTokenizer") {
+    steps.emplace_back(WhitespaceStep{});
+    steps.emplace_back(PunctuationStep{});
+  } else if (type == "UnicodeScripts") {
+    steps.emplace_back(ScriptsStep{});
+  } else if (type == "CharDelimiterSplit") {
+    EBB_ASSIGN_OR_RETURN(SplitStep split, ParseDelimiter(step, kWhere));
+    steps.emplace_back(std::move(split));
+  } else if (type == "FixedLength") {
+    EBB_ASSIGN_OR_RETURN(const uint32_t length, CountField(step, "length", 5, kWhere));
+    if (length == 0) return Malformed(kWhere, "a FixedLength of 0");
+    steps.emplace_back(FixedLengthStep{length});
   } else {
     return UnsupportedStep("pre-tokenizer", type,
-                           "Split, Digits, Punctuation, Metaspace, ByteLevel and Sequence");
+                           "Split, Digits, Punctuation, Metaspace, ByteLevel, Whitespace, "
+                           "WhitespaceSplit, BertPreTokenizer, UnicodeScripts, "
+                           "CharDelimiterSplit, FixedLength and Sequence");
   }
   return absl::OkStatus();
 }
 
-absl::Status AddDecoderStep(const Json& step, bool& fused, DecoderRules& rules) {
-  constexpr std::string_view kWhere = "decoder";
-  EBB_ASSIGN_OR_RETURN(const std::string type, StringField(step, "type", kWhere));
-  if (type == "ByteLevel") {
-    rules.byte_level = true;
-  } else if (type == "ByteFallback") {
-    rules.byte_fallback = true;
-  } else if (type == "Fuse") {
-    fused = true;
-  } else if (type == "Replace") {
-    EBB_ASSIGN_OR_RETURN(auto pattern, ParsePattern(step, kWhere));
-    EBB_ASSIGN_OR_RETURN(std::string content, InsertedField(step, "content", kWhere));
-    auto* from = std::get_if<std::string>(&pattern);
-    if (from == nullptr || fused || rules.byte_fallback) {
-      return Malformed(kWhere,
-                       "Replace is supported with a plain string, before ByteFallback and Fuse");
-    }
-    rules.replacements.emplace_back(std::move(*from), std::move(content));
-  } else if (type == "Strip") {
-    EBB_ASSIGN_OR_RETURN(const std::string content, StringField(step, "content", kWhere));
-    const Json* start = Field(step, "start");
-    const Json* stop = Field(step, "stop");
-    if (start == nullptr || !start->is_number_unsigned() || start->get<uint64_t>() > UINT32_MAX ||
-        stop == nullptr || *stop != 0 || content != " " || !fused) {
-      return Malformed(kWhere, "Strip is supported for spaces at the start, after Fuse");
-    }
-    rules.leading_space = {LeadingSpace::Rule::kStrip, start->get<uint32_t>()};
-  } else if (type == "Metaspace") {
-    EBB_ASSIGN_OR_RETURN(const MetaspaceStep metaspace, ParseMetaspace(step, kWhere));
-    if (fused) return Malformed(kWhere, "Metaspace behind Fuse is not supported");
-    rules.replacements.emplace_back(metaspace.replacement, " ");
-    if (metaspace.prepend != MetaspaceStep::Prepend::kNever) {
-      rules.leading_space.rule = LeadingSpace::Rule::kStripFirstToken;
-    }
-  } else {
-    return UnsupportedStep("decoder", type,
-                           "ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace and Sequence");
+// The id of ["[CLS]", 101].
+absl::StatusOr<base::TokenId> PairedId(const Json& step, const char* key,
+                                       const TokenizerDefinition& definition) {
+  const Json* pair = Field(step, key);
+  if (pair == nullptr || !pair->is_array() || pair->size() != 2 ||
+      !(*pair)[1].is_number_unsigned() ||
+      (*pair)[1].get<uint64_t>() >= definition.tokens.size()) {
+    return Malformed("post_processor",
+                     Concat({"\"", key, "\" is no pair of a token and its id in the vocabulary"}));
   }
-  return absl::OkStatus();
+  return (*pair)[1].get<base::TokenId>();
 }
 
 // {"SpecialToken": {"id": name}} before and behind {"Sequence": {"id": "A"}}.
@@ -219,6 +170,66 @@ absl::Status ParseTemplate(const Json& step, TokenizerDefinition& definition) {
 
 }  // namespace
 
+absl::Status UnsupportedStep(std::string_view kind, std::string_view type, std::string_view known) {
+  return absl::InvalidArgumentError(Concat({"tokenizer.json: the ", kind, " ", Quoted(type),
+                                            " is not supported; supported are ", known}));
+}
+
+absl::StatusOr<std::vector<const Json*>> StepsOf(const Json* json, const char* list,
+                                                 std::string_view where) {
+  std::vector<const Json*> steps;
+  if (json != nullptr) EBB_RETURN_IF_ERROR(Flatten(*json, list, where, steps));
+  return steps;
+}
+
+absl::StatusOr<std::string> InsertedField(const Json& step, const char* key,
+                                          std::string_view where) {
+  EBB_ASSIGN_OR_RETURN(std::string text, StringField(step, key, where));
+  if (text.size() > kMaxInsertedBytes)
+    return Malformed(where, Concat({key, " is longer than 256 bytes"}));
+  return text;
+}
+
+absl::StatusOr<std::variant<std::string, Regex>> ParsePattern(const Json& step,
+                                                              std::string_view where) {
+  const Json* pattern = Field(step, "pattern");
+  if (pattern == nullptr || !pattern->is_object()) return Malformed(where, "no pattern");
+  if (Field(*pattern, "Regex") != nullptr) {
+    EBB_ASSIGN_OR_RETURN(const std::string text, StringField(*pattern, "Regex", where));
+    absl::StatusOr<Regex> regex = Regex::Compile(text);
+    if (!regex.ok()) return Malformed(where, std::string(regex.status().message()));
+    return std::variant<std::string, Regex>(*std::move(regex));
+  }
+  EBB_ASSIGN_OR_RETURN(std::string text, StringField(*pattern, "String", where));
+  if (text.empty()) return Malformed(where, "an empty pattern");
+  return std::variant<std::string, Regex>(std::move(text));
+}
+
+absl::StatusOr<MetaspaceStep> ParseMetaspace(const Json& step, std::string_view where) {
+  MetaspaceStep result;
+  EBB_ASSIGN_OR_RETURN(result.replacement, InsertedField(step, "replacement", where));
+  if (result.replacement.empty()) return Malformed(where, "an empty replacement");
+  EBB_ASSIGN_OR_RETURN(result.split, BoolField(step, "split", true, where));
+  // Files of before 2024 have add_prefix_space alone.
+  EBB_ASSIGN_OR_RETURN(const bool prefix, BoolField(step, "add_prefix_space", true, where));
+  std::string scheme = prefix ? "always" : "never";
+  if (Field(step, "prepend_scheme") != nullptr) {
+    EBB_ASSIGN_OR_RETURN(scheme, StringField(step, "prepend_scheme", where));
+    if (!prefix && scheme != "never")
+      return Malformed(where, "add_prefix_space contradicts prepend_scheme");
+  }
+  if (scheme == "always") {
+    result.prepend = MetaspaceStep::Prepend::kAlways;
+  } else if (scheme == "first") {
+    result.prepend = MetaspaceStep::Prepend::kFirst;
+  } else if (scheme == "never") {
+    result.prepend = MetaspaceStep::Prepend::kNever;
+  } else {
+    return Malformed(where, Concat({"unknown prepend_scheme ", Quoted(scheme)}));
+  }
+  return result;
+}
+
 absl::Status Malformed(std::string_view where, std::string_view what) {
   return absl::InvalidArgumentError(Concat({"tokenizer.json: ", where, ": ", what}));
 }
@@ -247,51 +258,23 @@ absl::StatusOr<bool> BoolField(const Json& object, const char* key, bool otherwi
   return value->get<bool>();
 }
 
-absl::StatusOr<std::vector<NormalizerStep>> ParseNormalizer(const Json* json) {
-  constexpr std::string_view kWhere = "normalizer";
-  EBB_ASSIGN_OR_RETURN(const auto steps, StepsOf(json, "normalizers", kWhere));
-  std::vector<NormalizerStep> result;
-  for (const Json* step : steps) {
-    EBB_ASSIGN_OR_RETURN(const std::string type, StringField(*step, "type", kWhere));
-    if (type == "NFC") {
-      result.emplace_back(NormalizationForm::kNfc);
-    } else if (type == "NFD") {
-      result.emplace_back(NormalizationForm::kNfd);
-    } else if (type == "NFKC") {
-      result.emplace_back(NormalizationForm::kNfkc);
-    } else if (type == "NFKD") {
-      result.emplace_back(NormalizationForm::kNfkd);
-    } else if (type == "Prepend") {
-      EBB_ASSIGN_OR_RETURN(std::string prefix, InsertedField(*step, "prepend", kWhere));
-      result.emplace_back(PrependNormalizer{std::move(prefix)});
-    } else if (type == "Replace") {
-      ReplaceNormalizer replace;
-      EBB_ASSIGN_OR_RETURN(replace.pattern, ParsePattern(*step, kWhere));
-      EBB_ASSIGN_OR_RETURN(replace.content, InsertedField(*step, "content", kWhere));
-      result.emplace_back(std::move(replace));
-    } else {
-      return UnsupportedStep("normalizer", type,
-                             "NFC, NFD, NFKC, NFKD, Prepend, Replace and Sequence");
-    }
+absl::StatusOr<uint32_t> CountField(const Json& object, const char* key, uint32_t otherwise,
+                                    std::string_view where) {
+  const Json* value = Field(object, key);
+  if (value == nullptr) return otherwise;
+  if (!value->is_number_unsigned() || value->get<uint64_t>() > UINT32_MAX) {
+    return Malformed(where, Concat({"\"", key, "\" is no number from 0 to 4294967295"}));
   }
-  return result;
+  return value->get<uint32_t>();
 }
 
 absl::StatusOr<ParsedPreTokenizer> ParsePreTokenizer(const Json* json) {
   EBB_ASSIGN_OR_RETURN(const auto steps, StepsOf(json, "pretokenizers", "pre_tokenizer"));
   ParsedPreTokenizer result;
-  for (const Json* step : steps) EBB_RETURN_IF_ERROR(AddPreTokenizerStep(*step, result));
+  for (const Json* step : steps) {
+    EBB_RETURN_IF_ERROR(AddPreTokenizerStep(*step, step == steps.back(), result));
+  }
   return result;
-}
-
-absl::StatusOr<DecoderRules> ParseDecoder(const Json* json) {
-  EBB_ASSIGN_OR_RETURN(const auto steps, StepsOf(json, "decoders", "decoder"));
-  if (steps.empty())
-    return Malformed("decoder", "missing, so that tokens cannot be turned into text");
-  DecoderRules rules;
-  bool fused = false;
-  for (const Json* step : steps) EBB_RETURN_IF_ERROR(AddDecoderStep(*step, fused, rules));
-  return rules;
 }
 
 absl::Status ParsePostProcessor(const Json* json, TokenizerDefinition& definition) {
@@ -300,8 +283,15 @@ absl::Status ParsePostProcessor(const Json* json, TokenizerDefinition& definitio
     EBB_ASSIGN_OR_RETURN(const std::string type, StringField(*step, "type", "post_processor"));
     if (type == "TemplateProcessing") {
       EBB_RETURN_IF_ERROR(ParseTemplate(*step, definition));
+    } else if (type == "RobertaProcessing" || type == "BertProcessing") {
+      EBB_ASSIGN_OR_RETURN(const base::TokenId first, PairedId(*step, "cls", definition));
+      EBB_ASSIGN_OR_RETURN(const base::TokenId last, PairedId(*step, "sep", definition));
+      definition.prefix.insert(definition.prefix.begin(), first);
+      definition.suffix.push_back(last);
     } else if (type != "ByteLevel") {  // which concerns offsets only
-      return UnsupportedStep("post-processor", type, "TemplateProcessing, ByteLevel and Sequence");
+      return UnsupportedStep(
+          "post-processor", type,
+          "TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel and Sequence");
     }
   }
   if (!definition.prefix.empty()) definition.bos = definition.prefix.front();

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "server/text/tokenizer_definition.h"
+
 namespace ebbinghaus::text {
 namespace {
 
@@ -82,6 +84,143 @@ MarkedText Apply(const ReplaceNormalizer& step, MarkedText source) {
     at = match.end;
   }
   out.Keep(at, source.text.size());
+  return out.Take();
+}
+
+MarkedText Apply(const TrimNormalizer& step, MarkedText source) {
+  const std::string_view text = source.text;
+  size_t begin = 0, end = text.size();
+  while (step.left && begin < end) {
+    const Utf8Step first = DecodeUtf8(text.substr(begin));
+    if (!IsWhitespace(first.code_point)) break;
+    begin += first.size;
+  }
+  while (step.right && end > begin) {
+    size_t last = end - 1;
+    while (last > begin && (static_cast<uint8_t>(text[last]) & 0xC0) == 0x80) --last;
+    if (!IsWhitespace(DecodeUtf8(text.substr(last)).code_point)) break;
+    end = last;
+  }
+  return source.Part(begin, end);
+}
+
+// What a character becomes; `bytes` are its own.
+void AppendMapped(CharacterNormalizer step, char32_t c, std::string_view bytes, std::string& out) {
+  switch (step) {
+    case CharacterNormalizer::kLowercase:
+      return AppendLowercase(c, out);
+    case CharacterNormalizer::kStripMarks:
+      if (!IsMark(c)) out += bytes;
+      return;
+    case CharacterNormalizer::kStripNonspacingMarks:
+      if (!IsNonspacingMark(c)) out += bytes;
+      return;
+    case CharacterNormalizer::kNmt:
+      if ((c >= 1 && c <= 8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F ||
+          c == 0x9F) {
+        return;
+      }
+      if (c == 9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 ||
+          (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+          c == 0xFEFF || c == 0xFFFD) {
+        out += ' ';
+      } else {
+        out += bytes;
+      }
+      return;
+    case CharacterNormalizer::kBertClean: {
+      const bool space = c == '\t' || c == '\n' || c == '\r';
+      if (c == 0 || c == 0xFFFD || (!space && IsOther(c))) return;
+      if (IsWhitespace(c)) {
+        out += ' ';
+      } else {
+        out += bytes;
+      }
+      return;
+    }
+    case CharacterNormalizer::kBertHan:
+      if (IsHan(c)) out += ' ';
+      out += bytes;
+      if (IsHan(c)) out += ' ';
+      return;
+    case CharacterNormalizer::kByteLevel:
+      AppendByteLevel(bytes, out);
+      return;
+  }
+}
+
+MarkedText Apply(const CharacterNormalizer& step, MarkedText source) {
+  Rewriter out(source);
+  std::string mapped;
+  for (size_t begin = 0; begin < source.text.size();) {
+    const std::string_view rest = std::string_view(source.text).substr(begin);
+    const Utf8Step character = DecodeUtf8(rest);
+    mapped.clear();
+    AppendMapped(step, character.code_point, rest.substr(0, character.size), mapped);
+    out.Put(mapped, begin, begin + character.size);
+    begin += character.size;
+  }
+  return out.Take();
+}
+
+MarkedText Apply(const CharsmapNormalizer& step, MarkedText source) {
+  constexpr size_t kLongestGrapheme = 5;
+  Rewriter out(source);
+  const std::string_view text = source.text;
+  size_t begin = 0;
+  for (const size_t end : GraphemeEnds(text)) {
+    const std::string_view grapheme = text.substr(begin, end - begin);
+    const Charsmap::Match whole =
+        grapheme.size() <= kLongestGrapheme ? step.map->Shortest(grapheme) : Charsmap::Match{};
+    if (whole.size > 0) {  // whatever it covers, the reference replaces all
+      out.Put(whole.replacement, begin, end);
+      begin = end;
+      continue;
+    }
+    while (begin < end) {
+      const size_t size = DecodeUtf8(text.substr(begin)).size;
+      const Charsmap::Match match = step.map->Shortest(text.substr(begin, size));
+      if (match.size > 0) {
+        out.Put(match.replacement, begin, begin + size);
+      } else {
+        out.Keep(begin, begin + size);
+      }
+      begin += size;
+    }
+  }
+  return out.Take();
+}
+
+MarkedText Apply(const SentencePieceNormalizer& step, MarkedText source) {
+  constexpr std::string_view kSpaceMark = "\u2581";
+  Rewriter out(source);
+  const std::string_view text = source.text;
+  bool begun = false;    // the space before the text is there
+  bool in_word = false;  // the last character was no space
+  for (size_t at = 0; at < text.size();) {
+    const std::string_view rest = text.substr(at);
+    Charsmap::Match match = step.map != nullptr ? step.map->Longest(rest) : Charsmap::Match{};
+    if (match.size == 0) {
+      match.size = DecodeUtf8(rest).size;
+      match.replacement = rest.substr(0, match.size);
+    }
+    std::string normalized;
+    for (const char c : match.replacement) {
+      if (c == ' ') {
+        in_word = false;
+        if (!step.merge_spaces) normalized += kSpaceMark;
+        continue;
+      }
+      if (!in_word && ((step.add_prefix && !begun) || step.merge_spaces)) {
+        normalized += kSpaceMark;
+        begun = true;
+      }
+      in_word = true;
+      normalized += c;
+    }
+    out.Put(normalized, at, at + match.size);
+    at += match.size;
+  }
   return out.Take();
 }
 

@@ -1,11 +1,15 @@
 #include "server/text/unicode.h"
 
+#include <unicode/brkiter.h>
 #include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
 #include <unicode/stringpiece.h>
 #include <unicode/uchar.h>
+#include <unicode/uscript.h>
+#include <unicode/utext.h>
 
 #include <cstdlib>
+#include <memory>
 
 namespace ebbinghaus::text {
 namespace {
@@ -35,6 +39,14 @@ bool ClassifyLead(uint8_t byte, Lead& lead) {
     return false;
   }
   return true;
+}
+
+// Whether Unicode has had the character since version `major` or an earlier one. The reference
+// library's tables are of different ages, and models were trained with them.
+bool IsOfAge(char32_t c, uint8_t major) {
+  UVersionInfo version;
+  u_charAge(static_cast<UChar32>(c), version);
+  return version[0] <= major;
 }
 
 const icu::Normalizer2& Instance(NormalizationForm form) {
@@ -157,7 +169,67 @@ bool IsNumeric(char32_t c) { return (U_GET_GC_MASK(static_cast<UChar32>(c)) & U_
 
 bool IsPunctuation(char32_t c) {
   if (c < 0x80) return c > 0x20 && c < 0x7F && !u_isalnum(static_cast<UChar32>(c));
-  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & U_GC_P_MASK) != 0;
+  if (c == 0x166D || c == 0x111C9) return true;  // were then
+  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & U_GC_P_MASK) != 0 && IsOfAge(c, 8);
+}
+
+bool IsMark(char32_t c) {
+  if (c == 0x1CF2 || c == 0x1CF3) return true;  // were then
+  if (c == 0x111C9) return false;               // became one later
+  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & U_GC_M_MASK) != 0 && IsOfAge(c, 9);
+}
+
+bool IsNonspacingMark(char32_t c) {
+  if (c == 0x1734) return true;                                                      // was then
+  if (c == 0x1885 || c == 0x1886 || c == 0xA9BD || c == 0x111C9) return false;  // became one later
+  return u_charType(static_cast<UChar32>(c)) == U_NON_SPACING_MARK && IsOfAge(c, 8);
+}
+
+bool IsOther(char32_t c) {
+  return (U_GET_GC_MASK(static_cast<UChar32>(c)) &
+          (U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK | U_GC_CS_MASK)) != 0 &&
+         IsOfAge(c, 8);
+}
+
+bool IsHan(char32_t c) {
+  constexpr struct {
+    char32_t first, last;
+  } kBlocks[] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF}, {0x2A700, 0x2B73F},
+                 {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF}, {0xF900, 0xFAFF},   {0x2F800, 0x2FA1F}};
+  for (const auto& block : kBlocks) {
+    if (c >= block.first && c <= block.last) return true;
+  }
+  return false;
+}
+
+void AppendLowercase(char32_t c, std::string& out) {
+  AppendUtf8(static_cast<char32_t>(u_tolower(static_cast<UChar32>(c))), out);
+  if (c == 0x130) AppendUtf8(0x307, out);  // the only one that becomes two
+}
+
+int ScriptClass(char32_t c) {
+  if (c == U' ') return -1;
+  if (c == 0x30FC) return USCRIPT_HIRAGANA;  // the long vowel mark, by itself in the reference too
+  UErrorCode error = U_ZERO_ERROR;
+  const UScriptCode script = uscript_getScript(static_cast<UChar32>(c), &error);
+  if (U_FAILURE(error) || script == USCRIPT_UNKNOWN || !IsOfAge(c, 9)) return -1;
+  return script == USCRIPT_HIRAGANA || script == USCRIPT_KATAKANA ? USCRIPT_HAN : script;
+}
+
+std::vector<size_t> GraphemeEnds(std::string_view text) {
+  std::vector<size_t> ends;
+  UErrorCode error = U_ZERO_ERROR;
+  const std::unique_ptr<icu::BreakIterator> breaks(
+      icu::BreakIterator::createCharacterInstance(icu::Locale::getRoot(), error));
+  UText* opened = utext_openUTF8(nullptr, text.data(), static_cast<int64_t>(text.size()), &error);
+  if (U_SUCCESS(error)) {
+    breaks->setText(opened, error);
+    for (int32_t end = breaks->next(); end != icu::BreakIterator::DONE; end = breaks->next()) {
+      ends.push_back(static_cast<size_t>(end));
+    }
+  }
+  if (opened != nullptr) utext_close(opened);
+  return ends;
 }
 
 std::string Normalize(NormalizationForm form, std::string_view text) {

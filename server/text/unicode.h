@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ebbinghaus::text {
 
@@ -41,7 +42,23 @@ class Utf8Accumulator {
 bool IsWhitespace(char32_t c);   // White_Space
 bool IsWord(char32_t c);         // Alphabetic, marks, decimal digits, connectors, joiners
 bool IsNumeric(char32_t c);      // general category N
-bool IsPunctuation(char32_t c);  // ASCII punctuation and general category P
+
+// These know the characters that the reference library's tables know.
+bool IsPunctuation(char32_t c);     // ASCII punctuation and general category P of Unicode 8
+bool IsMark(char32_t c);            // general category M of Unicode 9
+bool IsNonspacingMark(char32_t c);  // general category Mn of Unicode 8
+bool IsOther(char32_t c);  // general category C of Unicode 8, but for what is not assigned
+bool IsHan(char32_t c);             // the ideographs that BERT sets apart
+
+// Lower case of one character wherever it stands, sometimes two characters.
+void AppendLowercase(char32_t c, std::string& out);
+
+// A number that stands for the script of a character, the same for all that UnicodeScripts keeps
+// together; -1 for those that go with any script.
+int ScriptClass(char32_t c);
+
+// Where the user-perceived characters of a text end, in order. Requires: valid UTF-8.
+std::vector<size_t> GraphemeEnds(std::string_view text);
 
 enum class NormalizationForm { kNfc, kNfd, kNfkc, kNfkd };
 

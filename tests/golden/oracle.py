@@ -4,8 +4,10 @@ Everything downloaded is pinned, kept in the cache folder (${XDG_CACHE_HOME:-~/.
 """
 import fcntl
 import hashlib
+import mmap
 import os
 import pathlib
+import struct
 import subprocess
 import sys
 import tarfile
@@ -124,9 +126,42 @@ def smollm_gguf():
     return folder / name
 
 
+def tokenizer_fields(path):
+    """The tokenizer's metadata of a GGUF file: {key: value}. (PyPI's gguf takes minutes for a large vocabulary.)"""
+    with open(path, "rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    formats = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+    at = 0
+
+    def take(kind, count=1):
+        nonlocal at
+        values = struct.unpack_from(f"<{count}{kind}", data, at)
+        at += struct.calcsize(f"<{count}{kind}")
+        return values
+
+    def text():
+        nonlocal at
+        (size,) = take("Q")
+        at += size
+        return data[at - size:at].decode("utf-8", "surrogateescape")
+
+    def value(kind):
+        if kind == 8:
+            return text()
+        if kind != 9:
+            return take(formats[kind])[0]
+        (inner,), (count,) = take("I"), take("Q")
+        return [text() for _ in range(count)] if inner == 8 else list(take(formats[inner], count))
+
+    magic, _, _, count = take("I")[0], take("I"), take("Q"), take("Q")[0]
+    assert magic == 0x46554747, path
+    fields = {}
+    for _ in range(count):
+        key = text()
+        fields[key] = value(take("I")[0])
+    return {key: field for key, field in fields.items() if key.startswith("tokenizer.")}
+
+
 def smollm_fields():
     """The metadata of the default model's file: {key: value}."""
-    import gguf
-
-    fields = gguf.GGUFReader(smollm_gguf()).fields
-    return {key: field.contents() for key, field in fields.items() if key.startswith("tokenizer.")}
+    return tokenizer_fields(smollm_gguf())

@@ -51,7 +51,14 @@ GgufVocabulary ReadVocabulary(const std::string& text) {
   Get(json, "eos_token_id", v.eos_token_id);
   Get(json, "unknown_token_id", v.unknown_token_id);
   Get(json, "add_bos_token", v.add_bos_token);
+  Get(json, "add_eos_token", v.add_eos_token);
   Get(json, "add_space_prefix", v.add_space_prefix);
+  Get(json, "remove_extra_whitespaces", v.remove_extra_whitespaces);
+  if (json.contains("precompiled_charsmap")) {
+    for (const int byte : json["precompiled_charsmap"]) {
+      v.precompiled_charsmap.push_back(static_cast<char>(byte));
+    }
+  }
   return v;
 }
 

@@ -44,9 +44,14 @@ TEST(Regex, GoesOnBehindAnEmptyMatch) {
   EXPECT_EQ(Matches("a*", "b\u00e9aab"), (Strings{"", "", "aa", ""}));
 }
 
+TEST(Regex, KnowsWhereAWordBegins) {
+  EXPECT_EQ(Matches(R"(\bw\w*)", "word sword \u00e9w w1"), (Strings{"word", "w1"}));
+  EXPECT_EQ(Matches(R"(\Bd)", "word do"), (Strings{"d"}));
+}
+
 TEST(Regex, RefusesWhatWouldMeanSomethingElse) {
   for (const std::string pattern :
-       {R"(\p{N}{1,3}+)", "[a[bc]]", "[a-z&&[^b]]", R"(\h)", R"(\bword)", "(?<name>a)", "(?R)",
+       {R"(\p{N}{1,3}+)", "[a[bc]]", "[a-z&&[^b]]", R"(\h)", "(?<name>a)", "(?R)",
         "a(?i)b", "(?i:straße)", "(?i:first)", "(*ACCEPT)", "a{,3}", R"([\W])", "[]a]", R"(\u12)",
         "\\"}) {
     const auto regex = Regex::Compile(pattern);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -18,14 +19,17 @@ using Strings = std::vector<std::string>;
 // Tokens are what the test says; there is nothing to encode.
 class FakeTokenizer final : public Tokenizer {
  public:
-  explicit FakeTokenizer(Strings pieces, LeadingSpace leading = {})
-      : pieces_(std::move(pieces)), leading_(leading) {}
+  explicit FakeTokenizer(Strings pieces, TextEnds ends = {})
+      : pieces_(std::move(pieces)), ends_(std::move(ends)) {}
   std::string_view Piece(TokenId id) const override { return pieces_[id]; }
   bool IsSpecial(TokenId id) const override { return pieces_[id].front() == '<'; }
   uint32_t size() const override { return static_cast<uint32_t>(pieces_.size()); }
   std::optional<TokenId> bos_token_id() const override { return std::nullopt; }
   bool adds_bos() const override { return false; }
-  LeadingSpace leading_space() const override { return leading_; }
+  TextEnds text_ends() const override { return ends_; }
+  std::string FirstPiece(TokenId id) const override {
+    return pieces_[id].substr(0, 2) == "##" ? pieces_[id].substr(2) : pieces_[id];
+  }
 
  private:
   std::vector<TokenId> DoEncode(absl::Span<const TextSegment>, bool,
@@ -33,12 +37,12 @@ class FakeTokenizer final : public Tokenizer {
     return {};
   }
   Strings pieces_;
-  LeadingSpace leading_;
+  TextEnds ends_;
 };
 
 // The deltas of one token for each piece, the last one from Finish.
-Strings Deltas(const Strings& pieces, const Strings& stops = {}, LeadingSpace leading = {}) {
-  TextStream stream(std::make_shared<FakeTokenizer>(pieces, leading), stops);
+Strings Deltas(const Strings& pieces, const Strings& stops = {}, const TextEnds& ends = {}) {
+  TextStream stream(std::make_shared<FakeTokenizer>(pieces, ends), stops);
   Strings deltas;
   for (TokenId id = 0; id < pieces.size(); ++id) deltas.push_back(stream.Add(id));
   deltas.push_back(stream.Finish());
@@ -70,16 +74,59 @@ TEST(TextStream, LeavesSpecialTokensAndUnknownIdsWithoutText) {
   EXPECT_EQ(stream.Add(UINT32_MAX), "");
 }
 
-TEST(TextStream, StripsLeadingSpacesAsTheTokenizerSays) {
-  const LeadingSpace one{LeadingSpace::Rule::kStrip, 1};
+TEST(TextStream, StripsTheEndsOfATextAsTheTokenizerSays) {
+  const TextEnds one{.at_start = 1};
   EXPECT_EQ(Join(Deltas({" a", " b"}, {}, one)), "a b");
   EXPECT_EQ(Join(Deltas({"<s>", "  a"}, {}, one)), " a");
   EXPECT_EQ(Join(Deltas({" ", " a"}, {}, one)), " a");
   EXPECT_EQ(Join(Deltas({"a", " b"}, {}, one)), "a b");
-  EXPECT_EQ(Join(Deltas({" ", " ", " a"}, {}, {LeadingSpace::Rule::kStrip, 2})), " a");
-  const LeadingSpace first{LeadingSpace::Rule::kStripFirstToken, 0};
-  EXPECT_EQ(Join(Deltas({"  ", " a", " b"}, {}, first)), " a b");
-  EXPECT_EQ(Join(Deltas({" a b", " c"}, {}, first)), "ab c");
+  EXPECT_EQ(Join(Deltas({" ", " ", " a"}, {}, {.at_start = 2})), " a");
+  EXPECT_EQ(Join(Deltas({"##a", "##b"})), "a##b");
+  const TextEnds end{.at_end = 2};
+  EXPECT_EQ(Join(Deltas({"a  ", " b ", "  "}, {}, end)), "a   b ");
+  EXPECT_EQ(Deltas({"a ", "b "}, {}, end), (Strings{"a", " b", ""}));
+  const TextEnds mark{.character = "\u2581", .at_start = 1, .at_end = 1};
+  EXPECT_EQ(Join(Deltas({"\xe2\x96", "\x81\u2581a", "\u2581"}, {}, mark)), "\u2581a");
+}
+
+// The text of an answer to a prompt.
+std::string Answer(const Strings& prompt, const Strings& answer, const Strings& stops = {},
+                   const TextEnds& ends = {}) {
+  Strings pieces = prompt;
+  pieces.insert(pieces.end(), answer.begin(), answer.end());
+  const auto tokenizer = std::make_shared<FakeTokenizer>(pieces, ends);
+  Ids ids(prompt.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  TextStream stream(tokenizer, stops, ids);
+  std::string text;
+  for (TokenId id = ids.size(); id < pieces.size(); ++id) text += stream.Add(id);
+  return text += stream.Finish();
+}
+
+TEST(TextStream, AnAnswerContinuesThePromptsText) {
+  const TextEnds one{.at_start = 1};
+  EXPECT_EQ(Answer({" is"}, {" Paris"}, {}, one), " Paris");
+  EXPECT_EQ(Answer({"<s>", " is"}, {" Paris"}, {}, one), " Paris");
+  EXPECT_EQ(Answer({"<s>"}, {" Paris"}, {}, one), "Paris");  // the first word of all
+  EXPECT_EQ(Answer({" "}, {" Paris"}, {}, one), " Paris");
+  EXPECT_EQ(Answer({}, {" Paris"}, {}, one), "Paris");
+  EXPECT_EQ(Answer({"is"}, {"##Paris"}), "##Paris");
+  EXPECT_EQ(Answer({"is\xe8\xa8"}, {"\x98"}), "\u8a18");
+  EXPECT_EQ(Answer({"is "}, {"Paris "}, {}, {.at_end = 1}), " Paris");
+  EXPECT_EQ(Answer(Strings(1000, " is"), {" Paris"}, {}, one), " Paris");
+  EXPECT_EQ(Answer({"is\n"}, {"\nU"}, {"\n\n"}), "\nU");  // stop strings look at the answer only
+}
+
+TEST(TextStream, FindsTheTextOfSpecialTokensWithoutGivingItOut) {
+  EXPECT_EQ(Answer({"q"}, {"a", "<|im_end|>", "b"}, {"<|im_end|>"}), "a");
+  EXPECT_EQ(Answer({"q"}, {"a", "<|im_end|>", "b"}, {"x"}), "ab");
+  EXPECT_EQ(Answer({"q"}, {"a", "<|im_end|>", "\nb"}, {"<|im_end|>\n"}), "a");
+  EXPECT_EQ(Answer({"q"}, {"a", "<|im_end|>", "b"}, {"end|>"}), "a");
+  EXPECT_EQ(Answer({"q"}, {"a", "<|im_end|>"}, {"<|im_end|>b"}), "a");
+  EXPECT_EQ(Answer({"q"}, {"<|im_end|>", "<|x|>", "b"}, {"<|x|>"}), "");
+  // What the caller sees holds no stop string either.
+  EXPECT_EQ(Answer({"q"}, {"Us", "<|x|>", "er: hi"}, {"User:"}), "");
+  EXPECT_EQ(Answer({"q"}, {"a", "<|x|>", "b"}, {"a<", "ab"}), "");
 }
 
 TEST(TextStream, CutsBeforeAStopStringAcrossTokens) {
