@@ -5,42 +5,39 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "server/base/ids.h"
 #include "server/text/text_stream.h"
 
 namespace ebbinghaus::scheduler {
 
-// As text::TextStream, but the text of the first `min_new_tokens` tokens is not searched for stop strings.
+// As text::TextStream, but the text of the first `min_new_tokens` tokens is not searched for stop
+// strings.
 class OutputText {
  public:
-  OutputText(std::shared_ptr<const text::Tokenizer> tokenizer, std::vector<std::string> stops, uint32_t min_new_tokens)
-      : tokenizer_(std::move(tokenizer)),
-        decoder_(tokenizer_.get(), /*skip_special=*/true),
-        finder_(std::move(stops)),
+  // Prompt and output together read as the text of all their tokens.
+  OutputText(std::shared_ptr<const text::Tokenizer> tokenizer, std::vector<std::string> stops,
+             uint32_t min_new_tokens, absl::Span<const base::TokenId> prompt = {})
+      : stream_(std::move(tokenizer), std::move(stops), prompt),
         unsearched_tokens_(min_new_tokens) {}
 
   // The text that this token completes; empty once a stop string was found.
   std::string Add(base::TokenId id) {
-    const std::string text = decoder_.Add(id);
-    if (unsearched_tokens_ == 0) return finder_.Add(text);
-    --unsearched_tokens_;
-    return text;
+    const bool search = unsearched_tokens_ == 0;
+    if (!search) --unsearched_tokens_;
+    return stream_.Add(id, search);
   }
 
   // What was held back. It may still hold a stop string. Call once, at the end.
-  std::string Finish() {
-    std::string text = finder_.Add(decoder_.Finish());
-    return text += finder_.Finish();
-  }
+  std::string Finish() { return stream_.Finish(); }
 
-  const std::optional<std::string>& matched_stop() const { return finder_.matched(); }
+  const std::optional<std::string>& matched_stop() const { return stream_.matched_stop(); }
 
  private:
-  std::shared_ptr<const text::Tokenizer> tokenizer_;
-  text::TokenDecoder decoder_;
-  text::StopStringFinder finder_;
+  text::TextStream stream_;
   uint32_t unsearched_tokens_;
 };
 

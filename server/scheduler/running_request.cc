@@ -12,7 +12,7 @@ RunningRequest::RunningRequest(std::unique_ptr<QueuedRequest> queued, base::Sequ
     : queued_(std::move(queued)),
       sequence_(sequence),
       context_(context),
-      output_(context.text->tokenizer, queued_->request.stop, spec().min_new_tokens),
+      output_(context.text->tokenizer, queued_->request.stop, spec().min_new_tokens, spec().prompt),
       started_(now),
       cached_(context.engine->cached_prompt_tokens(sequence)),
       read_(cached_),
