@@ -1,33 +1,59 @@
 #include "server/model/text_loader.h"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
+#include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
+#include "server/text/control_texts.h"
 
 namespace ebbinghaus::model {
 namespace {
 
-absl::StatusOr<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(const TokenizerSource& source) {
-  if (const auto* json = std::get_if<std::string>(&source)) return text::Tokenizer::FromJson(*json);
-  return text::Tokenizer::FromGguf(std::get<text::GgufVocabulary>(source));
+absl::StatusOr<std::shared_ptr<const text::Tokenizer>> LoadTokenizer(const Checkpoint& checkpoint) {
+  if (const auto* json = std::get_if<std::string>(&checkpoint.tokenizer())) {
+    text::TokenizerSettings settings = checkpoint.tokenizer_settings();
+    settings.max_tokens =
+        static_cast<uint32_t>(std::min<int64_t>(checkpoint.config().vocabulary, UINT32_MAX));
+    return text::Tokenizer::FromJson(*json, settings);
+  }
+  return text::Tokenizer::FromGguf(std::get<text::GgufVocabulary>(checkpoint.tokenizer()));
+}
+
+// The union of what the files say. A GGUF file names one end or a few, so that its vocabulary is
+// looked through for texts that are known to end a turn.
+std::vector<base::TokenId> EndsOfText(const Checkpoint& checkpoint,
+                                      const text::Tokenizer& tokenizer) {
+  const bool gguf = std::holds_alternative<text::GgufVocabulary>(checkpoint.tokenizer());
+  std::vector<base::TokenId> ends = checkpoint.config().eos_token_ids;
+  std::vector<base::TokenId> returns;  // where these exist, <|end|> ends a message within a turn
+  std::optional<base::TokenId> end;
+  for (base::TokenId id = 0; id < tokenizer.size(); ++id) {
+    if (!tokenizer.IsSpecial(id)) continue;
+    const std::string_view name = tokenizer.Piece(id);
+    const bool known = gguf && (text::IsEndOfTurn(name) || text::IsEndOfTurnIfControl(name));
+    if (!known && (checkpoint.eos_token().empty() || name != checkpoint.eos_token())) continue;
+    if (name == "<|return|>" || name == "<|call|>") returns.push_back(id);
+    if (std::find(ends.begin(), ends.end(), id) != ends.end()) continue;
+    if (name == "<|end|>") end = id;
+    ends.push_back(id);
+  }
+  if (returns.size() == 2 && end.has_value()) std::erase(ends, *end);
+  return ends;
 }
 
 }  // namespace
 
 absl::StatusOr<text::TextModel> LoadTextModel(const Checkpoint& checkpoint) {
   text::TextModel model;
-  EBB_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(checkpoint.tokenizer()));
-  if (static_cast<int64_t>(model.tokenizer->size()) > checkpoint.config().vocabulary) {
-    return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", model.tokenizer->size(), " tokens, the model only ",
-                                                   checkpoint.config().vocabulary));
-  }
+  EBB_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(checkpoint));
   if (!checkpoint.chat_template().empty()) {
     EBB_ASSIGN_OR_RETURN(model.chat_template,
                          text::ChatTemplate::Parse(checkpoint.chat_template(),
                                                    {.bos_token = checkpoint.bos_token(), .eos_token = checkpoint.eos_token()}));
   }
-  model.eos_token_ids = checkpoint.config().eos_token_ids;
+  model.eos_token_ids = EndsOfText(checkpoint, *model.tokenizer);
   return model;
 }
 

@@ -41,7 +41,6 @@ class BorrowedEngine final : public base::Engine {
   uint64_t kv_used_bytes(base::GenerationMode mode) const override { return engine_->kv_used_bytes(mode); }
   uint64_t kv_cached_bytes() const override { return engine_->kv_cached_bytes(); }
   uint64_t kv_capacity_bytes() const override { return engine_->kv_capacity_bytes(); }
-  void DropCachedPrompts() override { engine_->DropCachedPrompts(); }
 
  private:
   base::Engine* const engine_;
@@ -74,7 +73,9 @@ absl::Status Generate(v1::InferenceService::Stub& stub, const v1::GenerateReques
                       absl::StrCat("warm-up failed: ", status.error_message()));
 }
 
-absl::Status GenerateInEveryMode(base::Engine* engine, std::shared_ptr<const text::TextModel> text, const base::Clock* clock) {
+}  // namespace
+
+absl::Status WarmUp(base::Engine* engine, std::shared_ptr<const text::TextModel> text, const base::Clock* clock) {
   metrics::Metrics metrics(clock);
   scheduler::Options scheduler_options;
   scheduler_options.log_requests = false;
@@ -92,14 +93,6 @@ absl::Status GenerateInEveryMode(base::Engine* engine, std::shared_ptr<const tex
     if (absl::Status status = Generate(*stub, request); !status.ok()) return status;
   }
   return absl::OkStatus();
-}
-
-}  // namespace
-
-absl::Status WarmUp(base::Engine* engine, std::shared_ptr<const text::TextModel> text, const base::Clock* clock) {
-  const absl::Status status = GenerateInEveryMode(engine, std::move(text), clock);
-  engine->DropCachedPrompts();  // the scheduler is gone, and with it every sequence
-  return status;
 }
 
 }  // namespace ebbinghaus::rpc
