@@ -9,6 +9,7 @@
 #include "client/inspect.h"
 #include "client/options.h"
 #include "client/prompt.h"
+#include "client/utf8.h"
 
 namespace ebbinghaus::client {
 namespace {
@@ -45,7 +46,7 @@ absl::Status RunCommand(const Options& options, const Credentials& credentials,
 }
 
 int Fail(Console& console, absl::string_view message, int exit_code) {
-  console.err << "ebbinghaus: " << message << std::endl;
+  console.err << "ebbinghaus: " << Printable({message.data(), message.size()}) << std::endl;
   return exit_code;
 }
 

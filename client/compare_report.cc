@@ -17,9 +17,7 @@ constexpr size_t kExcerptCharacters = 24;
 
 // What a text says from a character on, on one line.
 std::string Excerpt(const std::string& text, size_t character) {
-  std::string excerpt = Printable(CodePointSubstring(text, character, kExcerptCharacters));
-  std::replace(excerpt.begin(), excerpt.end(), '\n', ' ');
-  std::replace(excerpt.begin(), excerpt.end(), '\t', ' ');
+  const std::string excerpt = PrintableLine(CodePointSubstring(text, character, kExcerptCharacters));
   return absl::StrCat("\"", excerpt,
                       CountCodePoints(text) > character + kExcerptCharacters ? "..." : "", "\"");
 }
@@ -127,7 +125,7 @@ std::string ComparisonJson(const Options& options, const std::vector<ComparedRes
                    {"repeat", options.repeat},
                    {"modes", Json::array()}};
   for (const ComparedResult& result : results) document["modes"].push_back(ResultJson(result));
-  return document.dump(2, ' ', false, Json::error_handler_t::replace);
+  return Indented(document);
 }
 
 }  // namespace ebbinghaus::client

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/utf8.h"
 #include "google/protobuf/wrappers.pb.h"
 #include "grpcpp/completion_queue.h"
 #include "grpcpp/create_channel.h"
@@ -119,7 +120,8 @@ absl::StatusOr<std::string> Connection::Health() {
 }
 
 std::string Describe(const absl::Status& status) {
-  return absl::StrCat(absl::StatusCodeToString(status.code()), ": ", status.message());
+  return absl::StrCat(absl::StatusCodeToString(status.code()), ": ",
+                      PrintableLine({status.message().data(), status.message().size()}));
 }
 
 }  // namespace ebbinghaus::client

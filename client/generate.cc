@@ -38,7 +38,8 @@ class Printer {
  private:
   void Tell(const v1::Started& started) {
     console_.err << absl::StreamFormat(
-        "[request %s: %s, %s, seed %d, %d prompt tokens]\n", started.request_id(), started.model(),
+        "[request %s: %s, %s, seed %d, %d prompt tokens]\n", PrintableLine(started.request_id()),
+        PrintableLine(started.model()),
         ShortName(started.mode()), started.seed(), started.prompt_tokens());
     if (started.has_memory())
       console_.err << "[memory: " << FormatMemory(started.memory()) << "]\n";

@@ -10,6 +10,7 @@
 #include "client/memory_flag.h"
 #include "client/memory_report.h"
 #include "client/prompt.h"
+#include "client/utf8.h"
 
 namespace ebbinghaus::client {
 namespace {
@@ -73,7 +74,7 @@ absl::Status RunTokenize(const Options& options, const std::string& prompt, Conn
   }
   for (int i = 0; i < response.ids_size(); ++i) {
     console.out << absl::StreamFormat("%6d  \"%s\"\n", response.ids(i),
-                                      absl::Utf8SafeCEscape(response.pieces(i)));
+                                      Printable(absl::Utf8SafeCEscape(response.pieces(i))));
   }
   if (options.verbose) console.err << absl::StreamFormat("[%d tokens]\n", response.ids_size());
   return Flush(console);
@@ -96,7 +97,7 @@ absl::Status RunInfo(const Options& options, Connection& connection, Console& co
   }
   for (const Lines& lines : {ModelLines(model), StatusLines(server)}) {
     for (const auto& [name, value] : lines) {
-      console.out << absl::StreamFormat("%-15s %s\n", absl::StrCat(name, ":"), value);
+      console.out << absl::StreamFormat("%-15s %s\n", absl::StrCat(name, ":"), PrintableLine(value));
     }
   }
   return Flush(console);

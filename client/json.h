@@ -13,7 +13,9 @@ using Json = nlohmann::ordered_json;
 // "1.5s"); fields without presence are there even when zero.
 Json ToJson(const google::protobuf::Message& message);
 
-// On one line; whatever is not UTF-8 is replaced.
+// On one line, or indented on many. Whatever is not UTF-8 is replaced; control characters are
+// escaped, those that JSON would let stand (U+007F to U+009F) too, so that a terminal may show it.
 std::string Line(const Json& json);
+std::string Indented(const Json& json);
 
 }  // namespace ebbinghaus::client

@@ -122,6 +122,12 @@ std::string Printable(std::string_view text) {
   return printable;
 }
 
+std::string PrintableLine(std::string_view text) {
+  std::string line = Printable(text);
+  std::replace_if(line.begin(), line.end(), [](char c) { return c == '\n' || c == '\t'; }, ' ');
+  return line;
+}
+
 std::vector<std::string> Wrap(std::string_view text, int width) {
   std::vector<std::string> lines;
   std::string line, word;

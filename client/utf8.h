@@ -29,6 +29,10 @@ int DisplayWidth(std::string_view text);
 // that nothing a model writes can move the cursor.
 std::string Printable(std::string_view text);
 
+// The same on one line: newlines and tabs become blanks, so that a name or a message cannot pass for
+// a line of this program.
+std::string PrintableLine(std::string_view text);
+
 // Lines of at most `width` (>= 2) columns, broken at newlines, else at spaces, else anywhere. Tabs
 // become spaces and control characters U+FFFD. An empty text is one empty line.
 std::vector<std::string> Wrap(std::string_view text, int width);

@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <optional>
+#include <regex>
 #include <set>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "server/configuration_file.h"
 #include "server/configuration_options.h"
 
 namespace ebbinghaus {
@@ -21,6 +23,17 @@ constexpr size_t kMaxFileBytes = 1 << 20;
 
 std::string EnvironmentName(absl::string_view option) {
   return absl::StrCat(kEnvironmentPrefix, absl::AsciiStrToUpper(absl::StrReplaceAll(option, {{"-", "_"}})));
+}
+
+// Whether Kubernetes made the variable: it gives every container a set of them for each Service of its namespace, made of
+// the Service's name, and one called `ebbinghaus` or `ebbinghaus-...` puts them among ours. Source: the Kubernetes
+// documentation, "Discovering services", environment variables.
+bool IsServiceVariable(absl::string_view name, absl::string_view value) {
+  static const auto* const pattern = new std::regex(
+      ".*_SERVICE_HOST|.*_SERVICE_PORT(_[A-Z0-9_]+)?|.*_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?");
+  if (name.size() > 256) return false;
+  if (absl::EndsWith(name, "_PORT") && absl::StrContains(value, "://")) return true;  // "tcp://10.0.0.1:50051"
+  return std::regex_match(std::string(name), *pattern);
 }
 
 constexpr std::pair<absl::string_view, Action> kActions[] = {{"help", Action::kHelp},
@@ -131,10 +144,14 @@ class Reader {
         found != input_.environment.end() && config_path_.empty()) {
       config_path_ = found->second;
     }
+    std::vector<std::string> strange;
     for (const auto& [name, value] : input_.environment) {
-      if (absl::StartsWith(name, kEnvironmentPrefix) && known.count(name) == 0) {
-        parsed_.warnings.push_back(absl::StrCat("environment variable ", name, " names no option; ignored"));
-      }
+      const bool ours = absl::StartsWith(name, kEnvironmentPrefix);
+      if (ours && known.count(name) == 0 && !IsServiceVariable(name, value)) strange.push_back(name);
+    }
+    if (!strange.empty()) {
+      parsed_.warnings.push_back(
+          absl::StrCat("environment variables that name no option are ignored: ", absl::StrJoin(strange, ", ")));
     }
     return values;
   }
@@ -149,33 +166,17 @@ class Reader {
       return;
     }
     std::set<std::string> seen;
-    int number = 0;
-    for (absl::string_view line : absl::StrSplit(text, '\n')) {
-      ReadLine(absl::StrCat(config_path_, ":", ++number), line, seen);
-    }
-  }
-
-  // `key: value` or `key = value`; `#` starts a comment at the start of a line or after a space.
-  void ReadLine(const std::string& where, absl::string_view line, std::set<std::string>& seen) {
-    if (size_t comment = line.find(" #"); comment != line.npos) line = line.substr(0, comment);
-    line = absl::StripAsciiWhitespace(line);
-    if (line.empty() || line[0] == '#') return;
-    size_t separator = line.find_first_of(":=");
-    if (separator == line.npos) {
-      problems_.push_back(absl::StrCat(where, ": expected `key: value` or `key = value`"));
-      return;
-    }
-    std::string name(absl::StripAsciiWhitespace(line.substr(0, separator)));
-    absl::string_view value = absl::StripAsciiWhitespace(line.substr(separator + 1));
-    if (value.size() >= 2 && (value[0] == '"' || value[0] == '\'') && value.back() == value[0]) {
-      value = value.substr(1, value.size() - 2);
-    }
-    if (FindOption(name) == nullptr) {
-      problems_.push_back(absl::StrCat(where, ": unknown key '", name, "'"));
-    } else if (!seen.insert(name).second) {
-      problems_.push_back(absl::StrCat(where, ": key '", name, "' is there twice"));
-    } else {
-      Apply(name, value, "file", where);
+    for (const ConfigLine& line : ParseConfigText(text)) {
+      const std::string where = absl::StrCat(config_path_, ":", line.number);
+      if (!line.setting) {
+        problems_.push_back(absl::StrCat(where, ": ", line.problem));
+      } else if (const auto& [name, value] = *line.setting; FindOption(name) == nullptr) {
+        problems_.push_back(absl::StrCat(where, ": unknown key '", name, "'"));
+      } else if (!seen.insert(name).second) {
+        problems_.push_back(absl::StrCat(where, ": key '", name, "' is there twice"));
+      } else {
+        Apply(name, value, "file", where);
+      }
     }
   }
 
@@ -211,9 +212,9 @@ std::string HelpText() {
                     value.empty() ? "" : absl::StrCat(" (default ", value, ")"), "\n");
   }
   absl::StrAppend(&text,
-                  "  --config FILE\n      lines of `flag: value` or `flag = value`; # starts a comment\n"
+                  "  --config FILE\n      lines of `flag: value` or `flag = value`; # starts a comment; values may be quoted\n"
                   "  --print-config\n      print every value in force and where it came from, then exit\n"
-                  "  --check-config\n      check flags, environment and file, then exit\n"
+                  "  --check-config\n      check flags, environment, files and whether the model would load (not its weights), then exit\n"
                   "  --version\n  --help\n\n"
                   "Every flag is also an environment variable (--max-batch: EBBINGHAUS_MAX_BATCH) and a key of the\n"
                   "file; a flag beats the environment, the environment beats the file.\n");
@@ -225,8 +226,8 @@ std::string PrintConfiguration(const ParsedConfiguration& parsed) {
   for (const Option& option : Options()) {
     const std::string value = option.get(parsed.values);
     // A path that is not set has no value that could be read back.
-    absl::StrAppend(&text, value.empty() ? "# " : "", option.name, " = ", value, "  # ", parsed.sources.at(option.name),
-                    "\n");
+    const std::string setting = absl::StrCat(option.name, " = ", value.empty() ? "" : ConfigValue(value));
+    absl::StrAppend(&text, value.empty() ? "# " : "", setting, "  # ", parsed.sources.at(option.name), "\n");
   }
   return text;
 }

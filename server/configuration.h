@@ -78,8 +78,8 @@ struct ConfigurationInput {
 };
 
 // Reads flags, then environment, then the file named by --config: a flag beats the environment, which beats the
-// file. Unknown flags and file keys are errors; an EBBINGHAUS_* variable that names no option is a warning,
-// because orchestrators put variables of their own (EBBINGHAUS_SERVICE_HOST) beside ours.
+// file. Unknown flags and file keys are errors. EBBINGHAUS_* variables that name no option are one warning, save those that
+// Kubernetes makes for Services (EBBINGHAUS_SERVICE_HOST, EBBINGHAUS_PORT_50051_TCP), which are passed over in silence.
 // Errors: InvalidArgument whose message has one line per problem, all of them at once.
 absl::StatusOr<ParsedConfiguration> ParseConfiguration(const ConfigurationInput& input);
 

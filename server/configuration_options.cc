@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "server/base/status_macros.h"
 
@@ -93,9 +94,12 @@ Option NamedOption(std::string name, std::string help, std::vector<std::pair<std
   return {std::move(name), choices, std::move(help), set, get};
 }
 
+// Neither a configuration file nor a log line could name such a file.
+bool IsPath(absl::string_view text) { return !text.empty() && text.find_first_of(absl::string_view("\n\r\0", 3)) == text.npos; }
+
 Option ModelOption() {
   auto set = [](Configuration& c, absl::string_view text) {
-    if (text.empty()) return Expected("a path", text);
+    if (!IsPath(text)) return Expected("a path without line ends", text);
     c.model = std::string(text);
     return absl::OkStatus();
   };
@@ -106,7 +110,7 @@ Option ModelOption() {
 Option FileOption(std::string name, std::string help, std::string Configuration::*field) {
   auto set = [field](Configuration& c, absl::string_view text) {
     // As a value that got lost on the way would leave a door open, an empty one is no way to say "none".
-    if (text.empty()) return Expected("a file", text);
+    if (!IsPath(text)) return Expected("a file, its name without line ends", text);
     c.*field = std::string(text);
     return absl::OkStatus();
   };
@@ -152,8 +156,10 @@ Option KvMemoryOption() {
 }
 
 std::string FormatDuration(base::Duration d) {
-  auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
-  return ms % 1000 == 0 ? absl::StrCat(ms / 1000, "s") : absl::StrCat(ms, "ms");
+  const int64_t ns = std::chrono::nanoseconds(d).count();
+  if (ns % 1'000'000'000 == 0) return absl::StrCat(ns / 1'000'000'000, "s");
+  if (ns % 1'000'000 == 0) return absl::StrCat(ns / 1'000'000, "ms");
+  return absl::StrFormat("%d.%06dms", ns / 1'000'000, ns % 1'000'000);
 }
 
 Option DurationOption(std::string name, std::string help, base::Duration Configuration::*field) {

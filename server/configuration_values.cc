@@ -52,9 +52,11 @@ absl::StatusOr<base::Duration> ParseDuration(absl::string_view text) {
     number.remove_suffix(unit.size());
     if (!ParsePlainNumber(number, &value)) continue;
     if (value * seconds > kMaxSeconds) break;
-    return std::chrono::duration_cast<base::Duration>(std::chrono::duration<double>(value * seconds));
+    const std::chrono::nanoseconds rounded(std::llround(value * seconds * 1e9));
+    if (value > 0 && rounded.count() == 0) break;  // 0 would mean something else
+    return rounded;
   }
-  return Expected("a duration of at most 30 days such as 500ms, 30s, 2m or 1h", text);
+  return Expected("a duration of at most 30 days (0, or at least a nanosecond) such as 500ms, 30s, 2m or 1h", text);
 }
 
 absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {

@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
-#include <iostream>
 #include <map>
 #include <memory>
 #include <string>
@@ -33,6 +32,7 @@
 #include "server/scheduler/scheduler.h"
 #include "server/serving_state.h"
 #include "server/shutdown_signal.h"
+#include "server/standard_streams.h"
 #include "server/text/unicode.h"
 #include "server/watchdog.h"
 
@@ -46,6 +46,8 @@ constexpr int kExitUsage = 2;
 // For the last messages of a drained server to leave, and then for the network to bring them to the clients: a connection
 // on which a request lies unread is reset when the process ends, and what was on its way may be lost with it.
 constexpr std::chrono::milliseconds kCloseGrace{2000}, kLastBytes{200};
+// How long readers of standard output and standard error may keep the process from going on.
+constexpr std::chrono::seconds kStreamPatience{1};
 
 std::map<std::string, std::string> Environment() {
   std::map<std::string, std::string> all;
@@ -57,17 +59,23 @@ std::map<std::string, std::string> Environment() {
   return all;
 }
 
-// One line that a terminal can show, whatever a library or a file had to say.
-int Fail(const absl::Status& status) {
-  const std::string message(status.message());
-  std::string line;
-  for (std::string_view rest = message; !rest.empty();) {
-    const text::Utf8Step step = text::DecodeUtf8(rest);
-    const bool control = step.code_point < 0x20 || (step.code_point >= 0x7f && step.code_point < 0xa0);
-    text::AppendUtf8(control ? U' ' : step.code_point, line);
-    rest.remove_prefix(step.size);
+// What a terminal can show, whatever a library, a file or a flag had to say: control characters become blanks.
+std::string Visible(const std::string& given, bool keep_line_ends) {
+  std::string visible;
+  for (std::string_view text = given; !text.empty();) {
+    const text::Utf8Step step = text::DecodeUtf8(text);
+    const char32_t c = step.code_point;
+    const bool control = (c < 0x20 || (c >= 0x7f && c < 0xa0)) && !(keep_line_ends && c == '\n');
+    text::AppendUtf8(control ? U' ' : c, visible);
+    text.remove_prefix(step.size);
   }
-  std::cerr << "ebbinghaus-server: " << line << std::endl;
+  return visible;
+}
+
+int Fail(const absl::Status& status) {
+  scheduler::FlushLog(kStreamPatience);
+  const std::string line = Visible(std::string(status.message()), /*keep_line_ends=*/false);
+  WriteWithin(kStreamPatience, STDERR_FILENO, absl::StrCat("ebbinghaus-server: ", line, "\n"));
   return kExitFailure;
 }
 
@@ -101,14 +109,7 @@ void LogText(const model::Checkpoint& checkpoint, const text::TextModel& text) {
   }
 }
 
-absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) try {
-  Model loaded;
-  auto checkpoint = model::OpenCheckpoint(c.model);
-  if (!checkpoint.ok()) return checkpoint.status();
-  auto text = model::LoadTextModel(**checkpoint);
-  if (!text.ok()) return text.status();
-  loaded.text = std::make_shared<const text::TextModel>(*std::move(text));
-  LogText(**checkpoint, *loaded.text);
+engine::EngineOptions EngineOptionsOf(const Configuration& c, uint32_t threads) {
   engine::EngineOptions options;
   options.engine = c.engine;
   options.kernels = c.kernels;
@@ -125,8 +126,19 @@ absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) try {
     scheduler::LogInfo("packing", {{"done_bytes", done}, {"all_bytes", all}});
     next = done + std::max<uint64_t>(all / 4, uint64_t{256} << 20);
   };
-  auto engine = engine::MakeEngine(**checkpoint, options);
+  return options;
+}
+
+absl::StatusOr<Model> LoadModel(const Configuration& c, uint32_t threads) try {
+  Model loaded;
+  auto checkpoint = model::OpenCheckpoint(c.model);
+  if (!checkpoint.ok()) return checkpoint.status();
+  auto text = model::LoadTextModel(**checkpoint);
+  if (!text.ok()) return text.status();
+  loaded.text = std::make_shared<const text::TextModel>(*std::move(text));
+  auto engine = engine::MakeEngine(**checkpoint, EngineOptionsOf(c, threads));
   if (!engine.ok()) return engine.status();
+  LogText(**checkpoint, *loaded.text);  // not before: when loading fails, the line that says why stands alone
   loaded.engine = *std::move(engine);
   return loaded;
 } catch (const std::exception& error) {  // such as no memory for the file's tables
@@ -255,18 +267,54 @@ int Serve(const Configuration& c, ShutdownSignal& signal) {
   state.OnChange([&grpc](bool serving) { (*grpc)->SetServing(serving); });
   const Watchdog watchdog(OrNever(c.watchdog_timeout), [&scheduler] { return scheduler->status().busy; },
                           [&](bool stuck) {
+                            state.Stuck(stuck);  // first: it is what health answers
                             LogStuck(stuck, c.watchdog_timeout);
-                            state.Stuck(stuck);
                           });
 
   signal.BeginServing();  // before anybody can know that there is something to drain
-  std::cout << "ready grpc=" << c.listen.host << ":" << (*grpc)->port() << " http=" << c.http_listen.host << ":"
-            << (*http)->port() << " model=" << scheduler->model().name << std::endl;
+  const std::string ready = absl::StrCat("ready grpc=", c.listen.host, ":", (*grpc)->port(), " http=", c.http_listen.host,
+                                         ":", (*http)->port(), " model=", scheduler->model().name, "\n");
+  if (!WriteWithin(kStreamPatience, STDOUT_FILENO, ready)) {
+    scheduler::LogWarning("ready_line_not_written", {{"message", "standard output is closed or is not read"}});
+  }
   signal.Wait();
   Drain(c, signal, state, *scheduler, *service, **grpc);
   // Not by way of gRPC's shutdown: it ends calls that come meanwhile as CANCELLED, which nobody retries. A connection that
   // the kernel closes ends them as UNAVAILABLE, and whoever sent them goes to another server.
+  scheduler::FlushLog(kStreamPatience);
   _exit(EXIT_SUCCESS);
+}
+
+absl::Status CheckModel(const Configuration& c) try {
+  auto checkpoint = model::OpenCheckpoint(c.model);
+  if (!checkpoint.ok()) return checkpoint.status();
+  if (auto text = model::LoadTextModel(**checkpoint); !text.ok()) return text.status();
+  return engine::CheckEngine(**checkpoint, EngineOptionsOf(c, /*threads=*/1));
+} catch (const std::exception& error) {
+  return absl::InternalError(absl::StrCat("cannot load ", c.model, ": ", error.what()));
+}
+
+// Prints what was asked for instead of serving.
+int Print(const std::string& text) {
+  // A pager may take its time with a long text, so this waits longer than a server would.
+  return WriteWithin(std::chrono::hours(1), STDOUT_FILENO, text) ? EXIT_SUCCESS : kExitFailure;
+}
+
+// --check-config: all that starting would find, but for what only the weights' values and a free port can tell.
+int Check(const ParsedConfiguration& parsed) {
+  const Configuration& c = parsed.values;
+  for (const std::string& warning : parsed.warnings) {
+    WriteWithin(kStreamPatience, STDERR_FILENO, absl::StrCat("warning: ", Visible(warning, false), "\n"));
+  }
+  int code = EXIT_SUCCESS;
+  const auto credentials = rpc::Credentials::Load({{c.tls_cert, c.tls_key, c.tls_client_ca}, c.auth_token_file});
+  if (!credentials.ok()) code = Fail(credentials.status());
+  if (!c.model.empty()) {
+    if (const absl::Status status = CheckModel(c); !status.ok()) code = Fail(status);
+  }
+  if (code != EXIT_SUCCESS) return code;
+  return Print(absl::StrCat("configuration ok: flags, environment, files", c.model.empty() ? "; no model is given" : " and the model",
+                            "; weights were not read, ports not tried\n"));
 }
 
 }  // namespace
@@ -277,22 +325,19 @@ int main(int argc, char** argv) {
   ebbinghaus::ConfigurationInput input{{argv + 1, argv + argc}, ebbinghaus::Environment()};
   absl::StatusOr<ebbinghaus::ParsedConfiguration> parsed = ebbinghaus::ParseConfiguration(input);
   if (!parsed.ok()) {
-    std::cerr << parsed.status().message() << std::endl;
+    ebbinghaus::WriteWithin(ebbinghaus::kStreamPatience, STDERR_FILENO,
+                            absl::StrCat(ebbinghaus::Visible(std::string(parsed.status().message()), true), "\n"));
     return ebbinghaus::kExitUsage;
   }
   switch (parsed->action) {
     case Action::kHelp:
-      std::cout << ebbinghaus::HelpText();
-      return EXIT_SUCCESS;
+      return ebbinghaus::Print(ebbinghaus::HelpText());
     case Action::kVersion:
-      std::cout << "ebbinghaus-server " << ebbinghaus::rpc::Version() << "\n";
-      return EXIT_SUCCESS;
+      return ebbinghaus::Print(absl::StrCat("ebbinghaus-server ", ebbinghaus::rpc::Version(), "\n"));
     case Action::kPrintConfig:
-      std::cout << ebbinghaus::PrintConfiguration(*parsed);
-      return EXIT_SUCCESS;
+      return ebbinghaus::Print(ebbinghaus::PrintConfiguration(*parsed));
     case Action::kCheckConfig:
-      std::cout << "configuration ok\n";
-      return EXIT_SUCCESS;
+      return ebbinghaus::Check(*parsed);
     case Action::kServe:
       break;
   }

@@ -32,7 +32,6 @@ void Handle(int) {
 
 ShutdownSignal::ShutdownSignal() {
   if (pipe2(g_pipe, O_CLOEXEC) != 0) std::abort();
-  signal(SIGPIPE, SIG_IGN);
   thread_ = std::thread([this] { Watch(); });
   struct sigaction action = {};
   action.sa_handler = Handle;

@@ -11,7 +11,7 @@ namespace ebbinghaus {
 
 // The handler only writes to a pipe; a thread of this object reads it. (Blocking the signals and waiting for them with
 // sigwait would not do: libraries start threads before main, and those take the signal with its default action.)
-// Make one, and keep it to the end of the process. Also makes writing to a closed socket an error instead of SIGPIPE.
+// Make one, and keep it to the end of the process.
 class ShutdownSignal {
  public:
   ShutdownSignal();

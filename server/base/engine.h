@@ -147,6 +147,8 @@ class Engine {
   virtual uint64_t kv_used_bytes(GenerationMode mode) const = 0;
   virtual uint64_t kv_cached_bytes() const = 0;
   virtual uint64_t kv_capacity_bytes() const = 0;
+  // Gives back what is kept of prompts for later sequences. An engine that keeps none has nothing to do.
+  virtual void DropCachedPrompts() {}
 };
 
 }  // namespace ebbinghaus::base

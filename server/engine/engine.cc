@@ -94,6 +94,10 @@ class DecoderEngine final : public base::Engine {
   uint64_t kv_used_bytes(base::GenerationMode mode) const override { return pool_.used_bytes(Sequence::AccountOf(mode)); }
   uint64_t kv_cached_bytes() const override { return pool_.cached_bytes(); }
   uint64_t kv_capacity_bytes() const override { return pool_.capacity_bytes(); }
+  void DropCachedPrompts() override {
+    while (prefixes_ && prefixes_->DropLeastRecentlyUsed()) {
+    }
+  }
 
  private:
   // libtorch reports by exceptions; they end a sequence, not the process.
@@ -121,6 +125,13 @@ class DecoderEngine final : public base::Engine {
   uint64_t last_id_ = 0;
 };
 
+// What K/V may take beside so many bytes of weights. Errors: those of KvMemoryBytes.
+absl::StatusOr<uint64_t> KvMemory(const EngineOptions& options, const model::ModelConfig& config, uint64_t weight_bytes,
+                                  const cache::PageShape& page) {
+  const uint64_t limit = options.memory_limit_bytes != 0 ? options.memory_limit_bytes : base::MemoryLimitBytes();
+  return KvMemoryBytes(options.kv_memory_bytes, limit, weight_bytes, page.page_bytes() * static_cast<uint64_t>(config.layers));
+}
+
 absl::StatusOr<uint32_t> ContextLimit(const model::ModelConfig& config, uint32_t max_context) {
   if (max_context > config.context) {
     return absl::InvalidArgumentError(
@@ -137,11 +148,28 @@ absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(const model::Checkpoint
   try {
     // Before the weights are read, which takes a while.
     EBB_RETURN_IF_ERROR(ContextLimit(checkpoint.config(), options.max_context).status());
-    EBB_ASSIGN_OR_RETURN(LoadedDecoder loaded, LoadDecoder(checkpoint, options));
+    const auto check = [&](uint64_t weight_bytes, const cache::PageShape& page) {
+      return KvMemory(options, checkpoint.config(), weight_bytes, page).status();
+    };
+    EBB_ASSIGN_OR_RETURN(LoadedDecoder loaded, LoadDecoder(checkpoint, options, check));
     return MakeEngine(std::move(loaded), options);
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("loading the weights failed: ", error.what()));
   }
+}
+
+absl::Status CheckEngine(const model::Checkpoint& checkpoint, const EngineOptions& options) try {
+  EBB_RETURN_IF_ERROR(ContextLimit(checkpoint.config(), options.max_context).status());
+  // All that can be refused before the weights are read has been by the time memory is asked about.
+  std::optional<absl::Status> memory;
+  const auto check = [&](uint64_t weight_bytes, const cache::PageShape& page) {
+    memory = KvMemory(options, checkpoint.config(), weight_bytes, page).status();
+    return absl::CancelledError("only checking");
+  };
+  const absl::Status loading = LoadDecoder(checkpoint, options, check).status();
+  return memory.value_or(loading);
+} catch (const std::exception& error) {
+  return absl::InternalError(error.what());
 }
 
 absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(LoadedDecoder loaded, const EngineOptions& options) {
@@ -149,9 +177,7 @@ absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(LoadedDecoder loaded, c
   EBB_ASSIGN_OR_RETURN(const uint32_t context, ContextLimit(config, options.max_context));
   const uint64_t weight_bytes = loaded.decoder->weight_bytes();
   const cache::PageShape shape = loaded.decoder->page_shape();
-  const uint64_t limit = options.memory_limit_bytes != 0 ? options.memory_limit_bytes : base::MemoryLimitBytes();
-  const uint64_t least = shape.page_bytes() * static_cast<uint64_t>(config.layers);
-  EBB_ASSIGN_OR_RETURN(const uint64_t kv_memory, KvMemoryBytes(options.kv_memory_bytes, limit, weight_bytes, least));
+  EBB_ASSIGN_OR_RETURN(const uint64_t kv_memory, KvMemory(options, config, weight_bytes, shape));
   base::ModelInfo info{
       .name = options.model_name.empty() ? config.name : options.model_name,
       .architecture = std::string(model::Name(config.architecture)),

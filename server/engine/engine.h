@@ -33,6 +33,9 @@ struct EngineOptions {
 // Loads the weights. Errors: InvalidArgument for options this machine or build cannot do, and whatever the checkpoint says.
 absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(const model::Checkpoint& checkpoint, const EngineOptions& options);
 
+// What MakeEngine would refuse, but for the values of the weights, which are not read.
+absl::Status CheckEngine(const model::Checkpoint& checkpoint, const EngineOptions& options);
+
 // Around a decoder that is loaded already, such as one that a bench or a test has wrapped. Of the options only those about
 // K/V memory, prefix cache, context and name are looked at. Errors: InvalidArgument for them.
 absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(LoadedDecoder loaded, const EngineOptions& options);

@@ -40,13 +40,15 @@ absl::StatusOr<const kernels::KernelTable*> ParseKernels(const std::string& name
       absl::StrCat("--kernels ", name, ": this processor or build has no such kernels; must be auto, portable, avx2 or avx512"));
 }
 
-absl::StatusOr<LoadedDecoder> LoadPacked(const model::Checkpoint& checkpoint, const EngineOptions& options) {
+absl::StatusOr<LoadedDecoder> LoadPacked(const model::Checkpoint& checkpoint, const EngineOptions& options,
+                                         const model::MemoryCheck& memory_check) {
   model::PackedOptions packed;
   EBB_ASSIGN_OR_RETURN(packed.weights, ParseWeights(options.weights));
   EBB_ASSIGN_OR_RETURN(packed.kv, ParseKv(options.kv, packed.weights));
   EBB_ASSIGN_OR_RETURN(packed.kernels, ParseKernels(options.kernels));
   packed.threads = options.threads;
   packed.progress = options.progress;
+  packed.memory_check = memory_check;
   EBB_ASSIGN_OR_RETURN(std::unique_ptr<model::PackedDecoder> decoder, model::PackedDecoder::Load(checkpoint, packed));
   LoadedDecoder loaded;
   loaded.weights = decoder->weights().form_name();
@@ -57,16 +59,21 @@ absl::StatusOr<LoadedDecoder> LoadPacked(const model::Checkpoint& checkpoint, co
 }
 
 absl::StatusOr<LoadedDecoder> LoadReference(const model::Checkpoint& checkpoint, const EngineOptions& options,
-                                            c10::Device device) {
+                                            c10::Device device, const model::MemoryCheck& memory_check) {
   if (options.deterministic) {
     return absl::InvalidArgumentError(
         "--deterministic: the reference engine's operations do not promise it; use --engine packed");
   }
   EBB_ASSIGN_OR_RETURN(const Placement placement, ChoosePlacement(device, options.weights, options.kv));
+  EBB_ASSIGN_OR_RETURN(const kernels::KernelTable* kernels, ParseKernels(options.kernels));
   LoadedDecoder loaded;
   EBB_ASSIGN_OR_RETURN(loaded.decoder,
                        model::ReferenceDecoder::Load(
-                           checkpoint, {.device = device, .weights = placement.weights, .kv = placement.kv}));
+                           checkpoint, {.device = device,
+                                        .weights = placement.weights,
+                                        .kv = placement.kv,
+                                        .kernels = kernels,
+                                        .memory_check = memory_check}));
   loaded.weights = FormName(placement.weights);
   loaded.kv = FormName(placement.kv);
   loaded.engine = "reference";
@@ -75,11 +82,12 @@ absl::StatusOr<LoadedDecoder> LoadReference(const model::Checkpoint& checkpoint,
 
 }  // namespace
 
-absl::StatusOr<LoadedDecoder> LoadDecoder(const model::Checkpoint& checkpoint, const EngineOptions& options) {
+absl::StatusOr<LoadedDecoder> LoadDecoder(const model::Checkpoint& checkpoint, const EngineOptions& options,
+                                          const model::MemoryCheck& memory_check) {
   EBB_ASSIGN_OR_RETURN(const c10::Device device, ChooseDevice(options.device));
   SetComputeThreads(options.threads);
   if (options.engine == "reference" || (options.engine == "auto" && !device.is_cpu())) {
-    return LoadReference(checkpoint, options, device);
+    return LoadReference(checkpoint, options, device, memory_check);
   }
   if (options.engine != "packed" && options.engine != "auto") {
     return absl::InvalidArgumentError(absl::StrCat("--engine ", options.engine, ": must be packed or reference"));
@@ -88,7 +96,7 @@ absl::StatusOr<LoadedDecoder> LoadDecoder(const model::Checkpoint& checkpoint, c
     return absl::InvalidArgumentError(
         absl::StrCat("--engine packed runs on the CPU only; use --device cpu, or --engine reference for ", options.device));
   }
-  return LoadPacked(checkpoint, options);
+  return LoadPacked(checkpoint, options, memory_check);
 }
 
 }  // namespace ebbinghaus::engine

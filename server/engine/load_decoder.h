@@ -8,6 +8,7 @@
 #include "server/engine/engine.h"
 #include "server/model/checkpoint.h"
 #include "server/model/decoder.h"
+#include "server/model/memory_check.h"
 
 namespace ebbinghaus::engine {
 
@@ -17,7 +18,8 @@ struct LoadedDecoder {
   std::string engine;       // "packed (avx2)", "reference"
 };
 
-// Errors: InvalidArgument naming the flag; those of the decoders' Load.
-absl::StatusOr<LoadedDecoder> LoadDecoder(const model::Checkpoint& checkpoint, const EngineOptions& options);
+// `memory_check` is asked before the weights are read. Errors: InvalidArgument naming the flag; those of the decoders' Load.
+absl::StatusOr<LoadedDecoder> LoadDecoder(const model::Checkpoint& checkpoint, const EngineOptions& options,
+                                          const model::MemoryCheck& memory_check = {});
 
 }  // namespace ebbinghaus::engine

@@ -6,7 +6,6 @@
 #include <limits>
 #include <utility>
 
-#include "server/kernels/kernels.h"
 
 namespace ebbinghaus::engine {
 namespace {
@@ -76,8 +75,9 @@ std::vector<base::Candidate> LogProbabilities::Top(uint32_t count) const {
   return top;
 }
 
-Sampler::Sampler(base::SamplingParameters parameters, absl::Span<const base::TokenId> prompt)
-    : parameters_(std::move(parameters)), seen_(prompt.begin(), prompt.end()) {
+Sampler::Sampler(base::SamplingParameters parameters, absl::Span<const base::TokenId> prompt,
+                 const kernels::KernelTable& kernels)
+    : parameters_(std::move(parameters)), kernels_(kernels), seen_(prompt.begin(), prompt.end()) {
   std::sort(seen_.begin(), seen_.end());
   seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());
 }
@@ -160,8 +160,7 @@ base::TokenId Sampler::Draw(absl::Span<const float> logits, base::TokenId best, 
   weights_.resize(logits.size());
   const float largest = logits[best];
   for (size_t i = 0; i < logits.size(); ++i) weights_[i] = (logits[i] - largest) * scale;
-  const kernels::KernelTable& kernels = *kernels::KernelsFor(*kernels::ChooseTarget(""));
-  kernels.exponentials(weights_.data(), static_cast<int64_t>(weights_.size()), weights_.data());
+  kernels_.exponentials(weights_.data(), static_cast<int64_t>(weights_.size()), weights_.data());
   double total = 0;
   for (const float weight : weights_) total += weight;
   const double share = Share(CollectCandidates(logits, total));

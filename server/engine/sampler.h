@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "server/base/engine.h"
 #include "server/base/generation.h"
+#include "server/kernels/kernels.h"
 
 namespace ebbinghaus::engine {
 
@@ -32,7 +33,9 @@ class LogProbabilities {
 // One sequence's sampling: its parameters and what it has seen so far. One thread.
 class Sampler {
  public:
-  Sampler(base::SamplingParameters parameters, absl::Span<const base::TokenId> prompt);
+  // `kernels`: what exponentials are computed with; by default the processor's best.
+  Sampler(base::SamplingParameters parameters, absl::Span<const base::TokenId> prompt,
+          const kernels::KernelTable& kernels = *kernels::KernelsFor(*kernels::ChooseTarget("")));
 
   // In this order: repetition (prompt and output), presence and frequency penalty (output), logit bias, `banned` ids;
   // then greedy at temperature 0, else temperature, top-k, top-p, min-p and a draw at `position`. What penalties and bias
@@ -49,6 +52,7 @@ class Sampler {
   double CollectCandidates(absl::Span<const float> logits, double total);
 
   const base::SamplingParameters parameters_;
+  const kernels::KernelTable& kernels_;
   std::unordered_map<base::TokenId, uint32_t> output_counts_;
   std::vector<base::TokenId> seen_;  // prompt and output, distinct
   // Reused between draws.

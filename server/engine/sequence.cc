@@ -43,7 +43,7 @@ Sequence::Sequence(base::SequenceSpec spec, model::Decoder* decoder, cache::Page
       page_tokens_(pool->shape().page_tokens),
       prefixes_(prefixes),
       cache_(pool, decoder->config().layers, AccountOf(spec_.mode)),
-      sampler_(spec_.sampling, spec_.prompt),
+      sampler_(spec_.sampling, spec_.prompt, decoder->kernels()),
       tokens_(spec_.prompt) {
   if (policy_->keeps_state()) state_.emplace(policy_->NewState(cache_.layers()));
   if (spec_.return_token_weights) forgotten_.resize(cache_.layers());

@@ -5,11 +5,15 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "server/base/status_macros.h"
 #include "server/model/checkpoint_internal.h"
+#include "server/model/mapped_file.h"
 #include "server/text/unicode.h"
 
 namespace ebbinghaus::model {
@@ -86,34 +90,125 @@ absl::Status AddPath(const std::string& path, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
 
-namespace {
-
-// The one GGUF file of a folder without config.json; empty if there is none.
-absl::StatusOr<std::string> OnlyGgufFile(const std::string& folder) {
-  std::vector<std::string> found;
+std::vector<std::string> FilesOf(const std::string& folder) {
+  constexpr size_t kMaxFiles = 20'000;
+  std::vector<std::string> names;
   std::error_code error;
   for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    if (entry->path().extension() == ".gguf") found.push_back(entry->path().string());
+    names.push_back(entry->path().filename().string());
+    if (names.size() == kMaxFiles) break;
   }
-  if (error) return absl::InvalidArgumentError(absl::StrCat(folder, ": ", error.message()));
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string ListFolder(const std::string& folder) {
+  constexpr size_t kShown = 8;
+  std::vector<std::string> names = FilesOf(folder);
+  if (names.empty()) return "nothing";
+  const size_t count = names.size();
+  names.resize(std::min(count, kShown));
+  for (std::string& name : names) name = DisplayName(std::move(name));
+  return absl::StrCat(absl::StrJoin(names, ", "), count > kShown ? absl::StrCat(" and ", count - kShown, " more") : "");
+}
+
+std::optional<PartName> ParsePartName(std::string_view name, std::string_view extension) {
+  constexpr size_t kDigits = 5;
+  constexpr std::string_view kOf = "-of-";
+  const size_t tail = 1 + kDigits + kOf.size() + kDigits + extension.size();
+  if (name.size() < tail || name.substr(name.size() - extension.size()) != extension) return std::nullopt;
+  const std::string_view stem = name.substr(0, name.size() - tail);
+  const std::string_view number = name.substr(stem.size() + 1, kDigits);
+  const std::string_view count = name.substr(stem.size() + 1 + kDigits + kOf.size(), kDigits);
+  PartName part{.stem = std::string(stem)};
+  if (name[stem.size()] != '-' || name.substr(stem.size() + 1 + kDigits, kOf.size()) != kOf ||
+      !absl::SimpleAtoi(absl::string_view(number.data(), number.size()), &part.number) ||
+      !absl::SimpleAtoi(absl::string_view(count.data(), count.size()), &part.count)) {
+    return std::nullopt;
+  }
+  // Also what SimpleAtoi takes and no name has, such as blanks.
+  if (part.number < 1 || part.number > part.count || part.count > 9999 ||
+      PartFileName(part.stem, part.number, part.count, extension) != name) {
+    return std::nullopt;
+  }
+  return part;
+}
+
+std::string PartFileName(const std::string& stem, uint32_t number, uint32_t count, std::string_view extension) {
+  return absl::StrFormat("%s-%05d-of-%05d%s", stem, number, count, extension);
+}
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// The GGUF file of a folder without safetensors, of several parts the first; empty if there is none.
+absl::StatusOr<std::string> OnlyGgufFile(const std::string& folder) {
+  std::vector<std::string> found;
+  for (const std::string& name : FilesOf(folder)) {
+    if (!absl::EndsWithIgnoreCase(name, ".gguf")) continue;
+    const std::optional<PartName> part = ParsePartName(name, ".gguf");
+    const bool of_known_set = part && std::any_of(found.begin(), found.end(), [&](const std::string& other) {
+      const std::optional<PartName> first = ParsePartName(other, ".gguf");
+      return first && first->stem == part->stem && first->count == part->count;
+    });
+    if (!of_known_set) found.push_back(name);
+  }
   if (found.empty()) return std::string();
-  if (found.size() == 1) return found.front();
-  return absl::InvalidArgumentError(absl::StrCat(folder, ": holds ", found.size(), " .gguf files; name one of them"));
+  if (found.size() == 1) return (fs::path(folder) / found.front()).string();
+  return absl::InvalidArgumentError(absl::StrCat(folder, ": holds ", found.size(), " .gguf files (", found[0], ", ", found[1],
+                                                 found.size() > 2 ? ", ..." : "", "); name one of them"));
+}
+
+bool HasSafetensors(const std::string& folder) {
+  const std::vector<std::string> names = FilesOf(folder);
+  return std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return absl::EndsWith(name, ".safetensors") || absl::EndsWith(name, ".safetensors.index.json");
+  });
+}
+
+// A model's folder in the hub's cache holds its revisions: the one that refs/main names, else the only one. `path` where it is
+// no such folder.
+std::string Snapshot(const std::string& path) {
+  std::error_code error;
+  const fs::path snapshots = fs::path(path) / "snapshots";
+  if (fs::exists(fs::path(path) / "config.json", error) || !fs::is_directory(snapshots, error)) return path;
+  const absl::StatusOr<std::string> main = ReadTextFile((fs::path(path) / "refs" / "main").string(), 256);
+  if (main.ok()) {
+    const std::string revision(absl::StripAsciiWhitespace(*main));
+    const bool is_name = !revision.empty() && revision.find('/') == revision.npos && revision != "." && revision != "..";
+    if (is_name && fs::is_directory(snapshots / revision, error)) return (snapshots / revision).string();
+  }
+  const std::vector<std::string> revisions = FilesOf(snapshots.string());
+  return revisions.size() == 1 ? (snapshots / revisions.front()).string() : path;
+}
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenFolder(const std::string& path) {
+  std::error_code error;
+  if (fs::directory_iterator(path, error); error) {
+    return absl::PermissionDeniedError(absl::StrCat(path, ": ", error.message()));
+  }
+  const bool has_config = fs::exists(fs::path(path) / "config.json", error);
+  if (has_config && HasSafetensors(path)) return OpenHuggingFaceFolder(path);
+  EBB_ASSIGN_OR_RETURN(const std::string gguf, OnlyGgufFile(path));
+  if (!gguf.empty()) return OpenGgufFile(gguf);
+  if (has_config) return OpenHuggingFaceFolder(path);  // which says what is missing
+  return absl::NotFoundError(
+      absl::StrCat(path, ": holds neither config.json nor a .gguf file, but ", ListFolder(path)));
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(const std::string& path) {
   std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) {
-    if (std::filesystem::exists(path, error)) return OpenGgufFile(path);
-    return absl::NotFoundError(
-        absl::StrCat(path, ": no such file or folder; a model is a Hugging Face folder with config.json or a .gguf file"));
+  const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::directory) return OpenFolder(Snapshot(path));
+  if (fs::exists(status)) return OpenGgufFile(path);
+  if (error && status.type() != fs::file_type::not_found) {
+    return absl::PermissionDeniedError(absl::StrCat(path, ": ", error.message()));
   }
-  if (std::filesystem::exists(std::filesystem::path(path) / "config.json", error)) return OpenHuggingFaceFolder(path);
-  EBB_ASSIGN_OR_RETURN(const std::string gguf, OnlyGgufFile(path));
-  if (!gguf.empty()) return OpenGgufFile(gguf);
-  return absl::NotFoundError(absl::StrCat(path, ": holds neither config.json nor a .gguf file"));
+  return absl::NotFoundError(
+      absl::StrCat(path, ": no such file or folder; a model is a Hugging Face folder with config.json or a .gguf file"));
 }
 
 }  // namespace ebbinghaus::model

@@ -45,7 +45,8 @@ class Checkpoint {
   virtual std::string Describe(const std::string& name) const { return name; }  // for messages
 };
 
-// A Hugging Face folder (config.json, tokenizer.json, safetensors), a .gguf file, or a folder with one .gguf file in it. All
+// A Hugging Face folder (config.json, tokenizer.json, safetensors in one file or in parts, with or without an index), a model's
+// folder in the hub's cache, a .gguf file or any part of one (NAME-00001-of-00003.gguf), or a folder with one of those in it. All
 // that the decoder needs has been checked (CheckComplete), except for the values of the weights.
 // The files stay mapped, not read: truncating one of them while it is in use kills the process with SIGBUS. Replacing a file
 // (write another, rename it) is safe.

@@ -89,7 +89,9 @@ absl::StatusOr<Architecture> ParseArchitecture(std::string_view name) {
                                                  "\" is not supported; supported are llama, mistral, qwen2 and qwen3"));
 }
 
-uint32_t CapContext(uint32_t context, uint32_t window) { return window == 0 ? context : std::min(context, window); }
+uint32_t CapContext(uint32_t context, int64_t window) {
+  return window <= 0 ? context : static_cast<uint32_t>(std::min<int64_t>(context, window));
+}
 
 absl::Status CheckConfig(const ModelConfig& c, const ConfigKeys& keys) {
   Checks checks(keys);

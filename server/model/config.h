@@ -62,8 +62,8 @@ absl::Status CheckConfig(const ModelConfig& config, const ConfigKeys& keys);
 // Source: the configuration classes of Hugging Face transformers, whose defaults apply to keys that are absent.
 absl::StatusOr<ModelConfig> ParseHuggingFaceConfig(std::string_view config_json, std::string_view generation_json);
 
-// Context of a model whose layers see only their last `window` tokens (0: all of them): there all the layers' views agree.
-uint32_t CapContext(uint32_t context, uint32_t window);
+// Context of a model whose layers see only their last `window` tokens (0 or less: all of them): there all the layers' views agree.
+uint32_t CapContext(uint32_t context, int64_t window);
 
 // [head_size / 2] inverse frequencies, scaling applied, each step rounded to fp32 as transformers rounds it.
 // Source: Su et al. 2021 (arXiv 2104.09864); `llama3`: transformers' modeling_rope_utils.py.

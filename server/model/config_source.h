@@ -3,12 +3,14 @@
 
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 
 namespace ebbinghaus::model {
 
@@ -37,7 +39,8 @@ class ConfigReader {
       if (std::in_range<Int>(value)) {
         target = static_cast<Int>(value);
       } else {
-        Fail(source_.Wrong(key, "is out of range"));
+        using Limits = std::numeric_limits<Int>;
+        Fail(source_.Wrong(key, absl::StrCat("is ", value, ", but must be in [", Limits::min(), ", ", Limits::max(), "]")));
       }
     });
   }

@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "server/base/ids.h"
 #include "server/cache/kv_cache.h"
+#include "server/kernels/kernels.h"
 #include "server/model/config.h"
 #include "server/model/memory_mediator.h"
 
@@ -34,6 +35,9 @@ class Decoder {
   virtual const ModelConfig& config() const = 0;
   virtual cache::PageShape page_shape() const = 0;
   virtual uint64_t weight_bytes() const = 0;  // resident
+
+  // What is computed beside the passes, such as a draw, uses these kernels too; by default the processor's best.
+  virtual const kernels::KernelTable& kernels() const { return *kernels::KernelsFor(*kernels::ChooseTarget("")); }
 
   // Whether a pass over several segments is one computation. If not, the caller should hand in one at a time, so that an
   // exception of libtorch, which Forward lets through, ends one sequence only.

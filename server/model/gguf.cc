@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,8 +14,13 @@ namespace {
 
 // The specification allows 65,535 bytes for a key and 64 for a tensor's name.
 constexpr uint64_t kMaxKeyBytes = 65535, kMaxNameBytes = 1024;
+// Far above any file there is (a vocabulary of 2^22 tokens has some 2^24 entries in its lists), so that a directory never
+// costs more than some hundreds of megabytes, however large the file.
+constexpr uint64_t kMaxStringBytes = uint64_t{64} << 20, kMaxMetadataBytes = uint64_t{512} << 20;
+constexpr uint64_t kMaxListEntries = uint64_t{1} << 24, kMaxTensors = uint64_t{1} << 20;
 constexpr uint32_t kMaxDimensions = 4;
 constexpr uint64_t kMaxAlignment = 1 << 20;
+constexpr uint64_t kMaxExtent = uint64_t{1} << 40;
 
 absl::Status Bad(const std::string& what) { return absl::InvalidArgumentError(absl::StrCat("GGUF: ", what)); }
 // Names come from the file: only their beginning is repeated.
@@ -41,7 +47,7 @@ class Reader {
     return value;
   }
 
-  std::string TakeString(uint64_t limit = UINT64_MAX) {
+  std::string TakeString(uint64_t limit = kMaxStringBytes) {
     const auto length = Take<uint64_t>();
     if (!ok_ || length > left() || length > limit) {
       ok_ = false;
@@ -91,6 +97,9 @@ absl::StatusOr<GgufValue> TakeList(Reader& in, const std::string& key) {
   if (type == kArray) return Bad(absl::StrCat(Quoted(key), " is a list of lists, which is not supported"));
   if (least == 0) return Bad(absl::StrCat("the list ", Quoted(key), " has elements of the unknown type ", type));
   if (count > in.left() / least) return Bad(absl::StrCat("the list ", Quoted(key), " does not fit in the file"));
+  if (count > kMaxListEntries) {
+    return Bad(absl::StrCat("the list ", Quoted(key), " has ", count, " entries, but may have ", kMaxListEntries, " at most"));
+  }
   if (type == kString) {
     std::vector<std::string> list;
     list.reserve(count);
@@ -166,15 +175,15 @@ absl::StatusOr<TensorInfo> TakeTensorInfo(Reader& in) {
   info.name = in.TakeString(kMaxNameBytes);
   const auto dimensions = in.Take<uint32_t>();
   if (!in.ok()) return Bad("the file ends inside its list of tensors, or a name there is too long");
-  if (dimensions < 1 || dimensions > kMaxDimensions) {
-    return Bad(absl::StrCat("tensor ", Quoted(info.name), " has ", dimensions, " dimensions, but must have 1 to ", kMaxDimensions));
+  if (dimensions > kMaxDimensions) {
+    return Bad(absl::StrCat("tensor ", Quoted(info.name), " has ", dimensions, " dimensions, but may have ", kMaxDimensions, " at most"));
   }
-  info.tensor.shape.resize(dimensions);
+  info.tensor.shape.resize(std::max(dimensions, 1u), 1);  // without dimensions: one value
   for (uint32_t i = dimensions; i-- > 0;) {  // the file counts from the innermost
     const auto extent = in.Take<uint64_t>();
     if (!in.ok()) return Bad("the file ends inside its list of tensors");
-    if (extent == 0 || extent > (uint64_t{1} << 40)) {
-      return Bad(absl::StrCat("tensor ", Quoted(info.name), " has a dimension of ", extent));
+    if (extent > kMaxExtent) {
+      return Bad(absl::StrCat("tensor ", Quoted(info.name), " has a dimension of ", extent, ", which is above ", kMaxExtent));
     }
     info.tensor.shape[i] = static_cast<int64_t>(extent);
   }
@@ -192,7 +201,7 @@ absl::StatusOr<TensorInfo> TakeTensorInfo(Reader& in) {
 }
 
 absl::Status PlaceTensors(std::vector<TensorInfo>& infos, absl::Span<const std::byte> data, uint64_t alignment, Gguf& gguf) {
-  std::sort(infos.begin(), infos.end(), [](const TensorInfo& a, const TensorInfo& b) { return a.offset < b.offset; });
+  std::sort(infos.begin(), infos.end(), [](const TensorInfo& a, const TensorInfo& b) { return std::tie(a.offset, a.size) < std::tie(b.offset, b.size); });
   uint64_t end = 0;
   for (TensorInfo& info : infos) {
     const std::string name = Quoted(info.name);
@@ -201,8 +210,8 @@ absl::Status PlaceTensors(std::vector<TensorInfo>& infos, absl::Span<const std::
     if (info.offset > data.size() || info.size > data.size() - info.offset) {
       return Bad(absl::StrCat("tensor ", name, " lies outside the file, which may be truncated"));
     }
-    // One of unknown size takes at least a byte, so that two cannot share a place.
-    end = info.offset + std::max<uint64_t>(info.size, 1);
+    // One of unknown type takes at least a byte, so that two cannot share a place.
+    end = info.offset + (info.tensor.type ? info.size : 1);
     info.tensor.data = data.subspan(info.offset, info.size);
     if (!gguf.tensors.emplace(std::move(info.name), std::move(info.tensor)).second) {
       return Bad(absl::StrCat("tensor ", name, " is there twice"));
@@ -239,9 +248,13 @@ absl::StatusOr<Gguf> ReadGguf(absl::Span<const std::byte> bytes) {
   for (uint64_t i = 0; i < value_count; ++i) {
     std::string key = in.TakeString(kMaxKeyBytes);
     EBB_ASSIGN_OR_RETURN(GgufValue value, TakeValue(in, key));
-    if (!in.ok()) return Bad("the file ends inside its metadata");
+    if (!in.ok()) return Bad("the file ends inside its metadata, or a text there is too long");
+    if (in.offset() > kMaxMetadataBytes) {
+      return Bad(absl::StrCat("the metadata takes more than ", kMaxMetadataBytes, " bytes"));
+    }
     if (!gguf.metadata.Add(key, std::move(value))) return Bad(absl::StrCat("the key ", Quoted(key), " is there twice"));
   }
+  if (tensor_count > kMaxTensors) return Bad(absl::StrCat("claims ", tensor_count, " tensors, but may have ", kMaxTensors, " at most"));
   std::vector<TensorInfo> infos;
   for (uint64_t i = 0; i < tensor_count; ++i) {
     EBB_ASSIGN_OR_RETURN(TensorInfo info, TakeTensorInfo(in));

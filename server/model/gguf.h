@@ -15,7 +15,8 @@
 
 namespace ebbinghaus::model {
 
-// Integers of every width become int64 or uint64, reals double. Lists hold one kind of element; lists of lists are not
+// Integers of every width become int64 or uint64, reals double. GgufMetadata reads a number of either kind as the kind that
+// is asked for, if its value allows, and a list of equal numbers as that number. Lists hold one kind of element; lists of lists are not
 // used by any model and are refused.
 using GgufValue = std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<int64_t>, std::vector<double>,
                                std::vector<std::string>>;
@@ -28,7 +29,8 @@ class GgufMetadata final : public ConfigSource {
   absl::StatusOr<std::optional<std::string>> Text(const std::string& key) const override;
   absl::Status Wrong(const std::string& key, const std::string& what) const override;
 
-  // Moves a list out, of int64_t, double or std::string; empty when absent.
+  // Moves a list out, of int64_t, double or std::string; empty when absent. Integers are taken as reals where those are asked
+  // for.
   template <typename Element>
   absl::StatusOr<std::vector<Element>> TakeList(const std::string& key);
 

@@ -3,10 +3,12 @@
 // Source: the GGUF specification (keys), and llama.cpp's converter (names of tensors, order of Llama's q and k rows).
 #include <algorithm>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "server/base/status_macros.h"
 #include "server/model/checkpoint.h"
 #include "server/model/checkpoint_internal.h"
@@ -64,6 +66,8 @@ class GgufFile final : public Checkpoint {
   uint32_t PermutedHeads(const std::string& name) const override;
   std::string Describe(const std::string& name) const override;
 
+  absl::StatusOr<Gguf> ReadFile(const std::string& path);
+  absl::Status ReadParts(const std::filesystem::path& path);
   bool HasTensor(const std::string& gguf_name) const { return gguf_.tensors.count(gguf_name) != 0; }
   ConfigKeys Keys() const;
   absl::Status RefuseVariants() const;
@@ -73,7 +77,7 @@ class GgufFile final : public Checkpoint {
   absl::Status ReadTokenIds(text::GgufVocabulary& vocabulary);
   absl::Status ReadVocabulary();
 
-  std::shared_ptr<const MappedFile> file_;
+  std::vector<std::shared_ptr<const MappedFile>> files_;
   Gguf gguf_;
   std::string prefix_;  // "<architecture>."
   ModelConfig config_;
@@ -118,13 +122,11 @@ ConfigKeys GgufFile::Keys() const {
 absl::Status GgufFile::RefuseVariants() const {
   const GgufMetadata& metadata = gguf_.metadata;
   ConfigReader reader(metadata);
-  int64_t parts = 1, experts = 0, rotated = config_.head_size, value_length = config_.head_size;
-  reader.Read("split.count", parts);
+  int64_t experts = 0, rotated = config_.head_size, value_length = config_.head_size;
   reader.Read(prefix_ + "expert_count", experts);
   reader.Read(prefix_ + "rope.dimension_count", rotated);
   reader.Read(prefix_ + "attention.value_length", value_length);
   EBB_RETURN_IF_ERROR(reader.status());
-  if (parts > 1) return metadata.Wrong("split.count", "is above 1: files in parts have to be merged first");
   if (experts > 0) return metadata.Wrong(prefix_ + "expert_count", "is above 0: mixtures of experts are not supported");
   const std::string other = absl::StrCat("differs from the head size, ", config_.head_size, ", which is not supported");
   if (rotated != config_.head_size) return metadata.Wrong(prefix_ + "rope.dimension_count", other);
@@ -142,7 +144,7 @@ absl::Status GgufFile::ReadSizes() {
   reader.Require(prefix_ + "attention.layer_norm_rms_epsilon", config_.rms_norm_epsilon);
   config_.kv_heads = config_.query_heads;
   reader.Read(prefix_ + "attention.head_count_kv", config_.kv_heads);
-  uint32_t window = 0;
+  int64_t window = 0;
   reader.Read(prefix_ + "attention.sliding_window", window);
   config_.context = CapContext(config_.context, window);
   const std::string key_length = prefix_ + "attention.key_length";
@@ -210,12 +212,12 @@ absl::Status GgufFile::ReadTokenIds(text::GgufVocabulary& vocabulary) {
   const GgufMetadata& metadata = gguf_.metadata;
   ConfigReader reader(metadata);
   const auto read = [&](const std::string& key) {
-    base::TokenId id = 0;
+    int64_t id = -1;
+    reader.Read("tokenizer.ggml." + key, id);
+    // As in llama.cpp, -1 in whichever width and other ids that are no token stand for none.
+    const auto known = std::min<int64_t>(static_cast<int64_t>(vocabulary.tokens.size()), config_.vocabulary);
     std::optional<base::TokenId> found;
-    if (reader.Read("tokenizer.ggml." + key, id)) found = id;
-    // As llama.cpp does, an id that is no token stands for none.
-    const size_t known = std::min<size_t>(vocabulary.tokens.size(), config_.vocabulary);
-    if (found && *found >= known) found.reset();
+    if (id >= 0 && id < known) found = static_cast<base::TokenId>(id);
     if (found) vocabulary.control_token_ids.push_back(*found);
     return found;
   };
@@ -263,13 +265,77 @@ absl::Status GgufFile::ReadVocabulary() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Gguf> GgufFile::ReadFile(const std::string& path) {
+  EBB_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
+  absl::StatusOr<Gguf> gguf = ReadGguf(file->bytes());
+  files_.push_back(std::move(file));
+  if (!gguf.ok()) return AddPath(path, gguf.status());
+  return gguf;
+}
+
+// `part` is one of `count`, counted from 0, by its own account.
+absl::Status CheckPart(const GgufMetadata& metadata, int64_t part, int64_t count) {
+  ConfigReader reader(metadata);
+  int64_t own_count = 0, number = 0;
+  reader.Require("split.count", own_count);
+  reader.Require("split.no", number);
+  EBB_RETURN_IF_ERROR(reader.status());
+  if (own_count != count) return metadata.Wrong("split.count", absl::StrCat("is ", own_count, ", but the file's name says ", count));
+  if (number != part) return metadata.Wrong("split.no", absl::StrCat("is ", number, ", but must be ", part, " by the file's name"));
+  return absl::OkStatus();
+}
+
+// The file, and where it is one part of several, the others beside it. The first part has the metadata; tensors are anywhere.
+absl::Status GgufFile::ReadParts(const std::filesystem::path& path) {
+  EBB_ASSIGN_OR_RETURN(gguf_, ReadFile(path.string()));
+  int64_t count = 0, expected_tensors = -1;
+  ConfigReader reader(gguf_.metadata);
+  reader.Read("split.count", count);
+  EBB_RETURN_IF_ERROR(reader.status());
+  if (count <= 1) return absl::OkStatus();
+  const std::optional<PartName> name = ParsePartName(path.filename().string(), ".gguf");
+  if (!name || name->count != count) {
+    return gguf_.metadata.Wrong("split.count", absl::StrCat("is ", count, ", but the file is not called NAME-00001-of-",
+                                                            absl::StrFormat("%05d", count), ".gguf, so the other parts are unknown"));
+  }
+  const uint32_t given = name->number;
+  std::vector<Gguf> parts(count);
+  parts[given - 1] = std::move(gguf_);
+  for (uint32_t number = 1; number <= name->count; ++number) {
+    const std::string file = (path.parent_path() / PartFileName(name->stem, number, name->count, ".gguf")).string();
+    std::error_code error;
+    if (!std::filesystem::exists(file, error)) {
+      return absl::NotFoundError(absl::StrCat(file, ": part ", number, " of ", count, " is missing"));
+    }
+    if (number != given) {
+      EBB_ASSIGN_OR_RETURN(parts[number - 1], ReadFile(file));
+    }
+    EBB_RETURN_IF_ERROR(AddPath(file, CheckPart(parts[number - 1].metadata, number - 1, count)));
+  }
+  gguf_ = std::move(parts[0]);
+  for (int64_t part = 1; part < count; ++part) {
+    for (auto& [tensor_name, tensor] : parts[part].tensors) {
+      if (!gguf_.tensors.emplace(tensor_name, std::move(tensor)).second) {
+        return absl::InvalidArgumentError(absl::StrCat("GGUF: the tensor \"", tensor_name.substr(0, 128), "\" is in two parts"));
+      }
+    }
+  }
+  ConfigReader first(gguf_.metadata);
+  if (first.Read("split.tensors.count", expected_tensors) && expected_tensors != static_cast<int64_t>(gguf_.tensors.size())) {
+    return gguf_.metadata.Wrong("split.tensors.count", absl::StrCat("is ", expected_tensors, ", but the ", count, " parts hold ",
+                                                                    gguf_.tensors.size(), " tensors"));
+  }
+  return first.status();
+}
+
 absl::Status GgufFile::Open(const std::string& path) {
-  EBB_ASSIGN_OR_RETURN(file_, MappedFile::Open(path));
-  EBB_ASSIGN_OR_RETURN(gguf_, ReadGguf(file_->bytes()));
+  EBB_RETURN_IF_ERROR(ReadParts(path));
   EBB_RETURN_IF_ERROR(ReadConfig());
   EBB_RETURN_IF_ERROR(ReadVocabulary());
   EBB_RETURN_IF_ERROR(CheckConfig(config_, Keys()));
-  config_.name = DisplayName(std::filesystem::path(path).stem().string());
+  const std::filesystem::path file(path);
+  const std::optional<PartName> part = ParsePartName(file.filename().string(), ".gguf");
+  config_.name = DisplayName(part ? part->stem : file.stem().string());
   gguf_.metadata = GgufMetadata();  // megabytes of lists that were not asked for
   return CheckComplete();
 }

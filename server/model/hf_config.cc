@@ -88,38 +88,45 @@ absl::StatusOr<int64_t> CountSlidingLayers(const JsonFields& fields, const Model
   return std::max<int64_t>(0, static_cast<int64_t>(config.layers) - std::max<int64_t>(0, first));
 }
 
-absl::Status ApplySlidingWindow(const JsonFields& fields, bool says_window, ModelConfig& config) {
+absl::Status ApplySlidingWindow(const JsonFields& fields, ModelConfig& config) {
   if (config.architecture == Architecture::kLlama) return absl::OkStatus();
-  uint32_t window = says_window ? 0 : 4096;  // null means none, but absent means the default
+  int64_t window = fields.Contains("sliding_window") ? 0 : 4096;  // null means none, but absent means the default
   bool used = config.architecture == Architecture::kMistral;
   ConfigReader reader(fields);
-  const bool is_number = reader.Read("sliding_window", window);
+  reader.Read("sliding_window", window);
   if (IsQwen(config.architecture)) reader.Read("use_sliding_window", used);
   EBB_RETURN_IF_ERROR(reader.status());
-  if (is_number && window == 0) return fields.Wrong("sliding_window", "must be null or above 0");
-  if (!used || window == 0) return absl::OkStatus();
+  if (!used || window <= 0) return absl::OkStatus();  // 0 and -1 have stood for "none", too
   EBB_ASSIGN_OR_RETURN(const int64_t sliding_layers, CountSlidingLayers(fields, config));
   if (sliding_layers > 0) config.context = CapContext(config.context, window);
   return absl::OkStatus();
 }
 
+// Of keys that are absent, by architecture. 0: taken from other values. The sizes that decide about a model's shape have
+// defaults too, but a file that lacks one of those is more likely broken than meant.
+struct Defaults {
+  uint32_t context;
+  int64_t kv_heads, head_size;
+};
+constexpr Defaults kDefaults[] = {{2048, 0, 0}, {131072, 8, 0}, {32768, 32, 0}, {32768, 32, 128}};
+
 absl::Status ReadSizes(const JsonFields& fields, ModelConfig& config) {
   ConfigReader reader(fields);
+  const Defaults& defaults = kDefaults[static_cast<int>(config.architecture)];
   reader.Require("num_hidden_layers", config.layers);
   reader.Require("hidden_size", config.hidden);
   reader.Require("intermediate_size", config.feed_forward);
   reader.Require("num_attention_heads", config.query_heads);
   reader.Require("vocab_size", config.vocabulary);
-  reader.Require("max_position_embeddings", config.context);
-  if (config.architecture == Architecture::kLlama) {
-    config.kv_heads = config.query_heads;
-    reader.Read("num_key_value_heads", config.kv_heads);
-  } else {
-    reader.Require("num_key_value_heads", config.kv_heads);
-  }
+  config.context = defaults.context;
+  reader.Read("max_position_embeddings", config.context);
+  // null asks for as many as there are query heads, whatever the default.
+  const bool own_heads = fields.Contains("num_key_value_heads") || defaults.kv_heads == 0;
+  config.kv_heads = own_heads ? config.query_heads : defaults.kv_heads;
+  reader.Read("num_key_value_heads", config.kv_heads);
   if (!reader.Read("head_dim", config.head_size) && reader.status().ok()) {
-    if (config.architecture == Architecture::kQwen3) {
-      config.head_size = 128;
+    if (defaults.head_size != 0 && !fields.Contains("head_dim")) {
+      config.head_size = defaults.head_size;
     } else if (config.query_heads > 0 && config.hidden % config.query_heads == 0) {
       config.head_size = config.hidden / config.query_heads;
     } else {
@@ -169,11 +176,12 @@ absl::Status ReadTokens(const JsonFields& fields, const JsonFields& generation, 
     EBB_ASSIGN_OR_RETURN(const std::vector<base::TokenId> ids, source->TokenIds("eos_token_id"));
     for (base::TokenId id : ids) {
       auto& all = config.eos_token_ids;
-      if (std::find(all.begin(), all.end(), id) == all.end()) all.push_back(id);
+      // An id beyond the vocabulary can never be sampled.
+      if (id < config.vocabulary && std::find(all.begin(), all.end(), id) == all.end()) all.push_back(id);
     }
   }
   EBB_ASSIGN_OR_RETURN(const std::vector<base::TokenId> bos, fields.TokenIds("bos_token_id"));
-  if (!bos.empty()) config.bos_token_id = bos.front();
+  if (!bos.empty() && bos.front() < config.vocabulary) config.bos_token_id = bos.front();
   return absl::OkStatus();
 }
 
@@ -209,7 +217,7 @@ absl::StatusOr<ModelConfig> ParseHuggingFaceConfig(std::string_view config_json,
   EBB_RETURN_IF_ERROR(ReadSizes(fields, config));
   EBB_RETURN_IF_ERROR(ReadRope(fields, config));
   EBB_RETURN_IF_ERROR(ReadLayerForm(fields, config));
-  EBB_RETURN_IF_ERROR(ApplySlidingWindow(fields, json.contains("sliding_window"), config));
+  EBB_RETURN_IF_ERROR(ApplySlidingWindow(fields, config));
   EBB_RETURN_IF_ERROR(ReadTokens(fields, JsonFields(generation, kGeneration), config));
   EBB_RETURN_IF_ERROR(CheckConfig(config, Keys(json.contains("rope_parameters") ? "rope_parameters" : "rope_scaling")));
   return config;

@@ -1,6 +1,8 @@
 // Checkpoints as Hugging Face lays them out: config.json, tokenizer.json and one or many safetensors files.
+#include <algorithm>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -51,6 +53,10 @@ class HuggingFaceFolder final : public Checkpoint {
     std::error_code error;
     return std::filesystem::exists(Path(file), error);
   }
+  bool IsLink(const std::string& file) const {
+    std::error_code error;
+    return std::filesystem::is_symlink(Path(file), error);
+  }
   // Empty when the file is not there.
   absl::StatusOr<std::string> ReadIfThere(const std::string& file, size_t limit) const {
     if (!Has(file)) return std::string();
@@ -58,9 +64,12 @@ class HuggingFaceFolder final : public Checkpoint {
   }
 
   absl::Status OpenText();
-  absl::Status OpenShard(const std::string& file, const Owners* owners);
-  absl::Status OpenShards();
+  absl::StatusOr<Owners> ReadIndex() const;
+  absl::Status OpenShard(const std::string& file, const Owners& owners);
+  absl::Status OpenIndexedShards();
+  absl::Status CheckIndex(const Owners& owners) const;
   absl::Status OpenTensors();
+  absl::Status Missing(const std::string& file, const std::string& what) const;
 
   const std::string folder_;
   ModelConfig config_;
@@ -69,6 +78,7 @@ class HuggingFaceFolder final : public Checkpoint {
   std::string chat_template_, bos_token_, eos_token_;
   std::vector<std::shared_ptr<const MappedFile>> files_;
   std::map<std::string, StoredTensor> tensors_;
+  Owners found_in_;  // which file each of them is from
 };
 
 // A token is written as a string or as an object with its `content`.
@@ -131,9 +141,7 @@ absl::StatusOr<std::string> TemplateText(const JsonFields& fields) {
 }
 
 absl::Status HuggingFaceFolder::OpenText() {
-  if (!Has("tokenizer.json")) {
-    return absl::NotFoundError("tokenizer.json is missing (a tokenizer.model alone is not supported)");
-  }
+  if (!Has("tokenizer.json")) return Missing("tokenizer.json", " (a tokenizer.model alone is not supported)");
   EBB_ASSIGN_OR_RETURN(tokenizer_, ReadTextFile(Path("tokenizer.json"), kTokenizerLimit));
   EBB_ASSIGN_OR_RETURN(chat_template_, ReadIfThere("chat_template.jinja", kConfigLimit));
   EBB_ASSIGN_OR_RETURN(const std::string text, ReadIfThere(kTokenizerConfig, kIndexLimit));
@@ -148,20 +156,33 @@ absl::Status HuggingFaceFolder::OpenText() {
   return absl::OkStatus();
 }
 
-// `owners`: which file each tensor should be in, or null for a single file.
-absl::Status HuggingFaceFolder::OpenShard(const std::string& file, const Owners* owners) {
+absl::Status HuggingFaceFolder::Missing(const std::string& file, const std::string& what) const {
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::read_symlink(Path(file), error);
+  if (!error) {
+    return absl::NotFoundError(absl::StrCat(file, ": a link to ", target.string(),
+                                            ", which is not there; the download is not complete"));
+  }
+  return absl::NotFoundError(absl::StrCat(file, what, " is missing; the folder holds ", ListFolder(folder_)));
+}
+
+// `owners`: which file each tensor should be in; those that it does not name may be anywhere.
+absl::Status HuggingFaceFolder::OpenShard(const std::string& file, const Owners& owners) {
+  if (!Has(file)) return Missing(file, "");
   EBB_ASSIGN_OR_RETURN(auto mapped, MappedFile::Open(Path(file)));
   auto tensors = ListSafetensors(mapped->bytes());
   if (!tensors.ok()) return AddPath(file, tensors.status());
   for (auto& [name, tensor] : *tensors) {
-    if (owners != nullptr) {
-      const auto owner = owners->find(name);
-      if (owner == owners->end() || owner->second != file) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(file, ": holds the tensor ", name.substr(0, 128), ", which ", kIndex, " does not place there"));
-      }
+    const auto owner = owners.find(name);
+    const bool placed_here = owner != owners.end() && owner->second == file;
+    const auto [other, is_new] = found_in_.emplace(name, file);
+    if (!is_new && owner == owners.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("the tensor ", name.substr(0, 128), " is both in ", other->second, " and in ",
+                                                     file, ", and no ", kIndex, " says which counts"));
     }
-    tensors_.emplace(name, std::move(tensor));
+    if (!is_new && !placed_here) continue;
+    tensors_[name] = std::move(tensor);
+    other->second = file;
   }
   files_.push_back(std::move(mapped));
   return absl::OkStatus();
@@ -172,36 +193,84 @@ bool IsShardName(const std::string& name) {
   return absl::EndsWith(name, ".safetensors") && name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
 }
 
-absl::Status HuggingFaceFolder::OpenShards() {
+absl::StatusOr<Owners> HuggingFaceFolder::ReadIndex() const {
   EBB_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(Path(kIndex), kIndexLimit));
   EBB_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(text, kIndex));
   const JsonFields fields(json, kIndex);
   const Json* weight_map = fields.Find("weight_map");
   if (weight_map == nullptr || !weight_map->is_object()) return fields.Wrong("weight_map", "is missing or not an object");
   Owners owners;
-  std::set<std::string> shards;
   for (const auto& [name, file] : weight_map->items()) {
     const std::string shard = file.is_string() ? file.get<std::string>() : "";
     if (!IsShardName(shard)) return fields.Wrong("weight_map", "must name .safetensors files of the same folder");
     owners[name] = shard;
-    shards.insert(shard);
   }
-  for (const std::string& shard : shards) {
-    if (!Has(shard)) return absl::NotFoundError(absl::StrCat(shard, ", which ", kIndex, " names, is missing"));
-    EBB_RETURN_IF_ERROR(OpenShard(shard, &owners));
-  }
-  for (const auto& [name, shard] : owners) {
-    if (tensors_.count(name) == 0) {
-      return absl::InvalidArgumentError(absl::StrCat(kIndex, ": the tensor ", name.substr(0, 128), " is not in ", shard));
+  return owners;
+}
+
+// What an index places somewhere and the model needs has to be there; what the model does not need may be missing.
+absl::Status HuggingFaceFolder::CheckIndex(const Owners& owners) const {
+  for (const TensorRequirement& needed : RequiredTensors(config_)) {
+    const auto owner = owners.find(needed.name);
+    if (owner != owners.end() && tensors_.count(needed.name) == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(kIndex, ": the tensor ", needed.name, " is not in ", owner->second, ", nor in another file that it names"));
     }
   }
   return absl::OkStatus();
 }
 
+absl::Status HuggingFaceFolder::OpenIndexedShards() {
+  EBB_ASSIGN_OR_RETURN(const Owners owners, ReadIndex());
+  std::set<std::string> shards, missing;
+  for (const auto& [name, shard] : owners) {
+    shards.insert(shard);
+    if (!Has(shard)) missing.insert(shard);
+  }
+  if (missing.size() == 1) return Missing(*missing.begin(), absl::StrCat(", which ", kIndex, " names,"));
+  if (!missing.empty()) {
+    return absl::NotFoundError(absl::StrCat(
+        missing.size(), " of the ", shards.size(), " files that ", kIndex, " names are missing, such as ", *missing.begin(),
+        "; the folder holds ", ListFolder(folder_), "; finish the download, or delete the index if it belongs to another version"));
+  }
+  for (const std::string& shard : shards) EBB_RETURN_IF_ERROR(OpenShard(shard, owners));
+  return CheckIndex(owners);
+}
+
+// The safetensors files of a folder without index: a whole set of "NAME-00001-of-00003.safetensors", or a single file.
+// Adapters are no models. Errors: NotFound that says what is there.
+absl::StatusOr<std::vector<std::string>> ShardsWithoutIndex(const std::string& folder) {
+  std::vector<std::string> found;
+  for (const std::string& name : FilesOf(folder)) {
+    if (absl::EndsWith(name, ".safetensors") && !absl::StartsWith(name, "adapter_")) found.push_back(name);
+  }
+  if (found.size() == 1 && !ParsePartName(found.front(), ".safetensors")) return found;
+  if (const std::optional<PartName> part = found.empty() ? std::nullopt : ParsePartName(found.front(), ".safetensors")) {
+    std::vector<std::string> parts, missing;
+    for (uint32_t number = 1; number <= part->count; ++number) {
+      parts.push_back(PartFileName(part->stem, number, part->count, ".safetensors"));
+      if (!std::binary_search(found.begin(), found.end(), parts.back())) missing.push_back(parts.back());
+    }
+    if (missing.empty() && parts.size() == found.size()) return parts;
+    if (!missing.empty()) {
+      return absl::NotFoundError(absl::StrCat(missing.size(), " of ", part->count, " parts are missing, such as ", missing.front(),
+                                              "; the folder holds ", ListFolder(folder)));
+    }
+  }
+  return absl::NotFoundError(absl::StrCat("neither ", kSingle, " nor ", kIndex, " is there; the folder holds ", ListFolder(folder),
+                                          "; only safetensors are read: convert pytorch_model.bin and the like "
+                                          "(transformers: save_pretrained), merge adapters into their model"));
+}
+
 absl::Status HuggingFaceFolder::OpenTensors() {
-  if (Has(kSingle)) return OpenShard(kSingle, nullptr);  // the order in which transformers looks
-  if (Has(kIndex)) return OpenShards();
-  return absl::NotFoundError(absl::StrCat("neither ", kSingle, " nor ", kIndex, " is there (pytorch_model.bin is not supported)"));
+  if (Has(kSingle)) return OpenShard(kSingle, {});  // the order in which transformers looks
+  if (Has(kIndex)) return OpenIndexedShards();
+  for (const char* file : {kSingle, kIndex}) {
+    if (IsLink(file)) return Missing(file, "");
+  }
+  EBB_ASSIGN_OR_RETURN(const std::vector<std::string> shards, ShardsWithoutIndex(folder_));
+  for (const std::string& shard : shards) EBB_RETURN_IF_ERROR(OpenShard(shard, {}));
+  return absl::OkStatus();
 }
 
 // The hub's cache keeps a model in models--ORGANIZATION--NAME/snapshots/REVISION: the revision would say little, and so would
@@ -220,7 +289,7 @@ std::string FolderName(const std::string& folder) {
 }
 
 absl::Status HuggingFaceFolder::Open() {
-  if (!Has("config.json")) return absl::NotFoundError("config.json is missing; a model folder holds config.json, tokenizer.json and safetensors");
+  if (!Has("config.json")) return Missing("config.json", " (a model folder holds config.json, tokenizer.json and safetensors)");
   EBB_ASSIGN_OR_RETURN(const std::string config, ReadTextFile(Path("config.json"), kConfigLimit));
   EBB_ASSIGN_OR_RETURN(const std::string generation, ReadIfThere("generation_config.json", kConfigLimit));
   EBB_ASSIGN_OR_RETURN(config_, ParseHuggingFaceConfig(config, generation));

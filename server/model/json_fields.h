@@ -17,7 +17,8 @@ using Json = nlohmann::json;
 // Errors: InvalidArgument for malformed text, invalid UTF-8, nesting deeper than 32, or anything but an object.
 absl::StatusOr<Json> ParseJsonObject(const std::string& text, const std::string& file);
 
-// A JSON object read by key; null counts as absent. `prefix` is put before keys in messages ("rope_scaling.").
+// A JSON object read by key; null counts as absent. Whole numbers may be written as reals (2048.0), true and false as 1
+// and 0. `prefix` is put before keys in messages ("rope_scaling.").
 // The object must outlive this.
 class JsonFields final : public ConfigSource {
  public:
@@ -32,7 +33,9 @@ class JsonFields final : public ConfigSource {
 
   // nullptr when absent or null.
   const Json* Find(const std::string& key) const;
-  // An id or a list of ids; empty when absent.
+  // There, be it null.
+  bool Contains(const std::string& key) const { return object_.contains(key); }
+  // An id, a list of ids, or lists of them in a list; empty when absent. Numbers that cannot be ids, such as -1, are left out.
   absl::StatusOr<std::vector<base::TokenId>> TokenIds(const std::string& key) const;
 
  private:

@@ -42,7 +42,11 @@ PackedDecoder::PackedDecoder(const ModelConfig& config, const PackedOptions& opt
 
 absl::StatusOr<std::unique_ptr<PackedDecoder>> PackedDecoder::Load(const Checkpoint& checkpoint, const PackedOptions& options) {
   auto decoder = std::unique_ptr<PackedDecoder>(new PackedDecoder(checkpoint.config(), options));
-  EBB_ASSIGN_OR_RETURN(decoder->weights_, PackWeights(checkpoint, options.weights, decoder->team_, options.progress));
+  PackingCalls calls{.approve = {}, .progress = options.progress};
+  if (options.memory_check) {
+    calls.approve = [&](uint64_t bytes) { return options.memory_check(bytes, decoder->page_shape()); };
+  }
+  EBB_ASSIGN_OR_RETURN(decoder->weights_, PackWeights(checkpoint, options.weights, decoder->team_, calls));
   return decoder;
 }
 

@@ -14,6 +14,7 @@
 #include "server/kernels/thread_team.h"
 #include "server/model/checkpoint.h"
 #include "server/model/decoder.h"
+#include "server/model/memory_check.h"
 #include "server/model/packed_weights.h"
 
 namespace ebbinghaus::model {
@@ -25,18 +26,20 @@ struct PackedOptions {
   int threads = 1;
   int64_t page_tokens = 64;  // divides kernels::kBlockSlots; a multiple of 16
   std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress = {};  // while packing; may be empty
+  MemoryCheck memory_check = {};                                               // before it; may be empty
 };
 
 // A row's result does not depend, bit for bit, on the other rows of the pass, on how its prompt was cut into passes, nor
 // on the number of threads.
 class PackedDecoder final : public Decoder {
  public:
-  // Errors: those of PackWeights.
+  // Errors: those of PackWeights and of the memory check.
   static absl::StatusOr<std::unique_ptr<PackedDecoder>> Load(const Checkpoint& checkpoint, const PackedOptions& options);
 
   const ModelConfig& config() const override { return config_; }
   cache::PageShape page_shape() const override { return cache::PackedShape(layout_); }
   uint64_t weight_bytes() const override { return weights_.bytes(); }
+  const kernels::KernelTable& kernels() const override { return kernels_; }
   bool batches() const override { return true; }
   void Forward(absl::Span<Segment> segments) override;
 

@@ -135,9 +135,16 @@ class Packer {
     return absl::OkStatus();
   }
 
-  void Pack(kernels::ThreadTeam& team, const std::function<void(uint64_t, uint64_t)>& progress) {
-    uint64_t all = 0, done = 0;
+  // Of all matrices.
+  uint64_t bytes() const {
+    uint64_t all = 0;
     for (const Source& source : sources_) all += source.target->bytes();
+    return all;
+  }
+
+  void Pack(kernels::ThreadTeam& team, const std::function<void(uint64_t, uint64_t)>& progress) {
+    const uint64_t all = bytes();
+    uint64_t done = 0;
     weights_.buffer = kernels::HugeBuffer(all);
     std::vector<std::vector<float>> rows(team.threads());
     for (const Source& source : sources_) {
@@ -235,7 +242,7 @@ std::string PackedWeights::form_name() const {
 }
 
 absl::StatusOr<PackedWeights> PackWeights(const Checkpoint& checkpoint, WeightChoice choice, kernels::ThreadTeam& team,
-                                          const std::function<void(uint64_t, uint64_t)>& progress) {
+                                          const PackingCalls& calls) {
   const ModelConfig& config = checkpoint.config();
   PackedWeights weights;
   weights.layers.resize(config.layers);
@@ -244,8 +251,9 @@ absl::StatusOr<PackedWeights> PackWeights(const Checkpoint& checkpoint, WeightCh
   for (uint32_t l = 0; l < config.layers; ++l) EBB_RETURN_IF_ERROR(AddLayer(config, l, packer, weights.layers[l]));
   EBB_RETURN_IF_ERROR(packer.AddVector("model.norm.weight", config.hidden, weights.norm));
   if (!config.tied_embeddings) EBB_RETURN_IF_ERROR(packer.AddTable("lm_head", weights.head));
+  if (calls.approve) EBB_RETURN_IF_ERROR(calls.approve(packer.bytes() + weights.bytes()));  // the latter: norms and biases
   try {
-    packer.Pack(team, progress);
+    packer.Pack(team, calls.progress);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("there is no memory for the packed weights");
   }

@@ -51,10 +51,16 @@ struct PackedWeights {
   std::string form_name() const;    // of the layers' largest share, such as "int8-group32"
 };
 
+// What is called while weights are packed, on the same thread; may be empty.
+struct PackingCalls {
+  std::function<absl::Status(uint64_t bytes)> approve;  // first, with what PackedWeights::bytes() will be; an error ends it
+  std::function<void(uint64_t done_bytes, uint64_t all_bytes)> progress;  // now and then
+};
+
 // Packs every tensor the decoder needs, `team` sharing the work; never holds more than the packed weights and one block of
-// 16 rows per thread besides the mapped file. `progress(done_bytes, all_bytes)` is called now and then on this thread.
-// Errors: what Checkpoint::Find says; ResourceExhausted when the system has no room.
+// 16 rows per thread besides the mapped file.
+// Errors: what Checkpoint::Find and `approve` say; ResourceExhausted when the system has no room.
 absl::StatusOr<PackedWeights> PackWeights(const Checkpoint& checkpoint, WeightChoice choice, kernels::ThreadTeam& team,
-                                          const std::function<void(uint64_t, uint64_t)>& progress);
+                                          const PackingCalls& calls);
 
 }  // namespace ebbinghaus::model

@@ -11,6 +11,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/silu.h>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
 #include "server/model/dequantize.h"
@@ -65,6 +66,18 @@ class WeightLoader {
   const ReferenceOptions& options_;
 };
 
+// What weight_bytes() will be: matrices and biases in the weights' type, norms in fp32.
+uint64_t BytesOf(const ModelConfig& config, const ReferenceOptions& options) {
+  uint64_t bytes = 0;
+  for (const TensorRequirement& tensor : RequiredTensors(config)) {
+    uint64_t values = 1;
+    for (const int64_t extent : tensor.shape) values *= static_cast<uint64_t>(extent);
+    const bool norm = tensor.shape.size() == 1 && !absl::EndsWith(tensor.name, ".bias");
+    bytes += values * c10::elementSize(norm ? at::kFloat : options.weights);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 ReferenceDecoder::ReferenceDecoder(ModelConfig config, ReferenceOptions options)
@@ -73,6 +86,7 @@ ReferenceDecoder::ReferenceDecoder(ModelConfig config, ReferenceOptions options)
 absl::StatusOr<std::unique_ptr<ReferenceDecoder>> ReferenceDecoder::Load(const Checkpoint& checkpoint, const ReferenceOptions& options) {
   const ModelConfig& config = checkpoint.config();
   auto decoder = std::unique_ptr<ReferenceDecoder>(new ReferenceDecoder(config, options));
+  if (options.memory_check) EBB_RETURN_IF_ERROR(options.memory_check(BytesOf(config, options), decoder->page_shape()));
   const WeightLoader loader(checkpoint, options);
   decoder->rope_ = Rope(RopeInverseFrequencies(config), options.device);
   EBB_ASSIGN_OR_RETURN(decoder->embedding_, loader.Matrix("model.embed_tokens.weight", config.vocabulary, config.hidden));

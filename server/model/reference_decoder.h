@@ -12,6 +12,7 @@
 #include "server/model/checkpoint.h"
 #include "server/model/decoder.h"
 #include "server/model/layers.h"
+#include "server/model/memory_check.h"
 
 namespace ebbinghaus::model {
 
@@ -20,16 +21,19 @@ struct ReferenceOptions {
   at::ScalarType weights = at::kFloat;  // kFloat or kBFloat16; norms and everything between matrices are fp32
   at::ScalarType kv = at::kFloat;       // kFloat or kBFloat16
   int64_t page_tokens = 64;
+  const kernels::KernelTable* kernels = kernels::KernelsFor(kernels::Target::kPortable);  // beside libtorch's operations
+  MemoryCheck memory_check = {};  // before weights are loaded; may be empty
 };
 
 class ReferenceDecoder final : public Decoder {
  public:
-  // Errors: what Checkpoint::Find says of a missing or misshapen tensor.
+  // Errors: what Checkpoint::Find says of a missing or misshapen tensor, and what the memory check says.
   static absl::StatusOr<std::unique_ptr<ReferenceDecoder>> Load(const Checkpoint& checkpoint, const ReferenceOptions& options);
 
   const ModelConfig& config() const override { return config_; }
   cache::PageShape page_shape() const override;
   uint64_t weight_bytes() const override;
+  const kernels::KernelTable& kernels() const override { return *options_.kernels; }
   bool batches() const override { return false; }
   void Forward(absl::Span<Segment> segments) override;
 

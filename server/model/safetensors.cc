@@ -85,8 +85,8 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
   bool number_unsigned(number_unsigned_t number) override {
     if (place_ == Place::kShape) {
       std::vector<int64_t>& shape = entries_.back().tensor.shape;
-      if (number == 0 || number > (uint64_t{1} << 40) || shape.size() == kMaxDimensions) {
-        return Fail("a shape that is empty, too large or has too many dimensions");
+      if (number > (uint64_t{1} << 40) || shape.size() == kMaxDimensions) {
+        return Fail("a shape that is too large or has too many dimensions");
       }
       shape.push_back(static_cast<int64_t>(number));
       return true;
@@ -150,7 +150,7 @@ absl::StatusOr<std::optional<uint64_t>> ExpectedBytes(const Entry& entry) {
   if (type == nullptr) return std::nullopt;
   uint64_t bytes = type->bytes;
   for (int64_t extent : entry.tensor.shape) {
-    if (bytes > std::numeric_limits<uint64_t>::max() / static_cast<uint64_t>(extent)) {
+    if (extent > 0 && bytes > std::numeric_limits<uint64_t>::max() / static_cast<uint64_t>(extent)) {
       return Bad(absl::StrCat(Quoted(entry.name), " is too large"));
     }
     bytes *= static_cast<uint64_t>(extent);
@@ -163,8 +163,8 @@ absl::Status PlaceTensors(std::vector<Entry>& entries, absl::Span<const std::byt
   uint64_t end = 0;
   for (Entry& entry : entries) {
     const uint64_t first = entry.offsets[0], last = entry.offsets[1];
-    if (first != end || last <= first) {
-      return Bad(absl::StrCat(Quoted(entry.name), ": data_offsets [", first, ", ", last, "] leave a hole, overlap or are empty"));
+    if (first != end || last < first) {
+      return Bad(absl::StrCat(Quoted(entry.name), ": data_offsets [", first, ", ", last, "] leave a hole, overlap or are reversed"));
     }
     if (last > data.size()) {
       return Bad(absl::StrCat(Quoted(entry.name), " ends at byte ", last, " of ", data.size(), "; the file may be truncated"));

@@ -15,8 +15,8 @@ namespace ebbinghaus::model {
 // without one. The format promises no alignment.
 // As the reference implementation does, this insists that the tensors cover the data without holes or overlaps, so that a
 // truncated file cannot pass.
-// Errors: InvalidArgument for anything the format forbids, naming the tensor; also for empty tensors, names twice and unknown
-// fields. Costs a small multiple of the header's bytes, whatever is in it.
+// Errors: InvalidArgument for anything the format forbids, naming the tensor; also for names twice and unknown fields.
+// Costs a small multiple of the header's bytes, whatever is in it.
 absl::StatusOr<std::map<std::string, StoredTensor>> ListSafetensors(absl::Span<const std::byte> bytes);
 
 // The same for a file whose types are all supported. Errors: also InvalidArgument naming a tensor whose type is not.

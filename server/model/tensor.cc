@@ -40,8 +40,8 @@ std::optional<uint64_t> TensorBytes(TensorType type, absl::Span<const int64_t> s
   if (shape.empty() || shape.back() % layout.block_values != 0) return std::nullopt;
   uint64_t values = 1;
   for (int64_t extent : shape) {
-    if (extent <= 0) return std::nullopt;
-    if (values > std::numeric_limits<uint64_t>::max() / kMaxBlockBytes / static_cast<uint64_t>(extent)) return std::nullopt;
+    if (extent < 0) return std::nullopt;
+    if (extent > 0 && values > std::numeric_limits<uint64_t>::max() / kMaxBlockBytes / static_cast<uint64_t>(extent)) return std::nullopt;
     values *= static_cast<uint64_t>(extent);
   }
   return values / layout.block_values * layout.block_bytes;

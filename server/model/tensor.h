@@ -55,7 +55,8 @@ struct StoredTensor {
 // The stored tensor as one that can be read. Errors: InvalidArgument with `name`, its type and the supported ones.
 absl::StatusOr<TensorView> ViewOf(const StoredTensor& stored, const std::string& name);
 
-// Bytes of so many values; nullopt on overflow, without dimensions, with an empty one, or where blocks do not divide the last.
+// Bytes of so many values; nullopt on overflow, without dimensions, with a negative one, or where blocks do not divide the
+// last. A dimension of 0 makes 0 bytes.
 std::optional<uint64_t> TensorBytes(TensorType type, absl::Span<const int64_t> shape);
 
 }  // namespace ebbinghaus::model

@@ -41,6 +41,7 @@ class BorrowedEngine final : public base::Engine {
   uint64_t kv_used_bytes(base::GenerationMode mode) const override { return engine_->kv_used_bytes(mode); }
   uint64_t kv_cached_bytes() const override { return engine_->kv_cached_bytes(); }
   uint64_t kv_capacity_bytes() const override { return engine_->kv_capacity_bytes(); }
+  void DropCachedPrompts() override { engine_->DropCachedPrompts(); }
 
  private:
   base::Engine* const engine_;
@@ -73,9 +74,7 @@ absl::Status Generate(v1::InferenceService::Stub& stub, const v1::GenerateReques
                       absl::StrCat("warm-up failed: ", status.error_message()));
 }
 
-}  // namespace
-
-absl::Status WarmUp(base::Engine* engine, std::shared_ptr<const text::TextModel> text, const base::Clock* clock) {
+absl::Status GenerateInEveryMode(base::Engine* engine, std::shared_ptr<const text::TextModel> text, const base::Clock* clock) {
   metrics::Metrics metrics(clock);
   scheduler::Options scheduler_options;
   scheduler_options.log_requests = false;
@@ -93,6 +92,14 @@ absl::Status WarmUp(base::Engine* engine, std::shared_ptr<const text::TextModel>
     if (absl::Status status = Generate(*stub, request); !status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status WarmUp(base::Engine* engine, std::shared_ptr<const text::TextModel> text, const base::Clock* clock) {
+  const absl::Status status = GenerateInEveryMode(engine, std::move(text), clock);
+  engine->DropCachedPrompts();  // the scheduler is gone, and with it every sequence
+  return status;
 }
 
 }  // namespace ebbinghaus::rpc

@@ -1,11 +1,18 @@
 #include "server/scheduler/log.h"
 
-#include <spdlog/logger.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <poll.h>
+#include <spdlog/async_logger.h>
+#include <spdlog/details/null_mutex.h>
+#include <spdlog/details/thread_pool.h>
+#include <spdlog/sinks/base_sink.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
+#include <condition_variable>
 #include <ctime>
 #include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -97,6 +104,105 @@ std::string FieldValue(LogFormat format, const LogField& field) {
   return std::visit(Visitor{format}, field.value);
 }
 
+// What has been logged and is not written yet, and what did not fit.
+class Backlog {
+ public:
+  // Room for a line; without it the line counts as dropped. A line longer than all the room is taken when nothing waits.
+  bool Admit(size_t bytes) {
+    MutexLock lock(mutex_);
+    if (lines_ > 0 && (lines_ == kLogBacklogLines || bytes_ + bytes > kLogBacklogBytes)) {
+      ++dropped_;
+      ++unreported_;
+      return false;
+    }
+    ++lines_;
+    bytes_ += bytes;
+    return true;
+  }
+
+  void Done(size_t bytes) {
+    MutexLock lock(mutex_);
+    bytes_ -= bytes;
+    if (--lines_ == 0) empty_.notify_all();
+  }
+
+  bool WaitUntilEmpty(std::chrono::nanoseconds timeout) {
+    const auto deadline = std::chrono::steady_clock::now() + timeout;
+    MutexLock lock(mutex_);
+    while (lines_ > 0) {
+      if (empty_.wait_until(mutex_, deadline) == std::cv_status::timeout) return lines_ == 0;
+    }
+    return true;
+  }
+
+  // Dropped since this was last asked.
+  uint64_t TakeUnreported() {
+    MutexLock lock(mutex_);
+    return std::exchange(unreported_, 0);
+  }
+
+  uint64_t dropped() {
+    MutexLock lock(mutex_);
+    return dropped_;
+  }
+
+ private:
+  Mutex mutex_;
+  std::condition_variable_any empty_;
+  size_t lines_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t dropped_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t unreported_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// Leaked, as all below: threads may log until the very end.
+Backlog& TheBacklog() {
+  static auto* backlog = new Backlog;
+  return *backlog;
+}
+
+// Waits for as long as the reader takes. A line that cannot be written at all, since nobody holds the other end, is gone.
+void WriteToStandardError(std::string line) {
+  line += '\n';
+  for (std::string_view rest = line; !rest.empty();) {
+    const ssize_t written = write(STDERR_FILENO, rest.data(), rest.size());
+    if (written >= 0) {
+      rest.remove_prefix(static_cast<size_t>(written));
+    } else if (errno == EAGAIN) {  // another process that shares the pipe has made it non-blocking
+      pollfd ready = {STDERR_FILENO, POLLOUT, 0};
+      poll(&ready, 1, /*timeout=*/-1);
+    } else if (errno != EINTR) {
+      return;
+    }
+  }
+}
+
+// Used by the thread of spdlog's pool only.
+class StandardErrorSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ public:
+  explicit StandardErrorSink(LogFormat format) : format_(format) {}
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    const std::string_view line(message.payload.data(), message.payload.size());
+    WriteToStandardError(std::string(line));
+    if (const uint64_t dropped = TheBacklog().TakeUnreported(); dropped > 0) {
+      WriteToStandardError(FormatLogLine(format_, std::chrono::system_clock::now(), LogLevel::kWarning,
+                                         "log_lines_dropped", {{"lines", dropped}}));
+    }
+    TheBacklog().Done(line.size());
+  }
+  void flush_() override {}
+
+ private:
+  const LogFormat format_;
+};
+
+std::shared_ptr<spdlog::details::thread_pool> WritingThread() {
+  static auto* pool = new auto(std::make_shared<spdlog::details::thread_pool>(kLogBacklogLines, 1));
+  return *pool;
+}
+
 // What the process logs through; swapped as a whole by ConfigureLog.
 struct Sink {
   LogOptions options;
@@ -105,15 +211,14 @@ struct Sink {
 
 std::shared_ptr<const Sink> MakeSink(LogOptions options) {
   auto sink = std::make_shared<Sink>();
-  sink->logger = std::make_shared<spdlog::logger>("ebbinghaus", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  sink->logger->set_pattern("%v");
+  sink->logger = std::make_shared<spdlog::async_logger>("ebbinghaus", std::make_shared<StandardErrorSink>(options.format),
+                                                        WritingThread(), spdlog::async_overflow_policy::overrun_oldest);
   sink->logger->set_level(ToSpdlog(options.level));
-  sink->logger->flush_on(spdlog::level::debug);
   sink->options = std::move(options);
   return sink;
 }
 
-// The log belongs to the process, as standard error does; leaked, because threads may log until the very end.
+// The log belongs to the process, as standard error does.
 struct Current {
   Mutex mutex;
   std::shared_ptr<const Sink> sink ABSL_GUARDED_BY(mutex) = MakeSink({});
@@ -141,10 +246,14 @@ void Log(LogLevel level, std::string_view event, const LogFields& fields) {
   const std::string line = FormatLogLine(sink->options.format, std::chrono::system_clock::now(), level, event, fields);
   if (sink->options.sink) {
     sink->options.sink(line);
-  } else {
+  } else if (TheBacklog().Admit(line.size())) {
     sink->logger->log(ToSpdlog(level), line);
   }
 }
+
+bool FlushLog(std::chrono::nanoseconds timeout) { return TheBacklog().WaitUntilEmpty(timeout); }
+
+uint64_t LogLinesDropped() { return TheBacklog().dropped(); }
 
 std::string FormatLogLine(LogFormat format, std::chrono::system_clock::time_point time, LogLevel level,
                           std::string_view event, const LogFields& fields) {

@@ -1,7 +1,12 @@
 // Structured log lines on standard error: an event's name and its fields, as text or as one JSON object per line.
+//
+// Logging never waits for the reader of standard error. A thread of the log's own writes the lines; when that thread is
+// kLogBacklogLines lines or kLogBacklogBytes bytes behind, further lines are dropped and counted, and a line
+// `log_lines_dropped` says how many once the reader goes on.
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -43,6 +48,9 @@ struct LogField {
 };
 using LogFields = std::vector<LogField>;
 
+inline constexpr size_t kLogBacklogLines = 4096;
+inline constexpr size_t kLogBacklogBytes = size_t{4} << 20;
+
 struct LogOptions {
   LogFormat format = LogFormat::kText;
   LogLevel level = LogLevel::kInfo;  // the least severe that is written
@@ -53,7 +61,14 @@ struct LogOptions {
 // How the whole process logs from now on. Call before threads that log are started; until then: text, info.
 void ConfigureLog(LogOptions options);
 
-// Thread safe.
+// Waits until every line so far is written, at most for `timeout`. False: some are not. Call it before the process ends,
+// because lines that still wait are lost then. Thread safe.
+bool FlushLog(std::chrono::nanoseconds timeout);
+
+// Lines dropped since the process started. Thread safe.
+uint64_t LogLinesDropped();
+
+// Thread safe. Never blocks, unless a test's sink does.
 void Log(LogLevel level, std::string_view event, const LogFields& fields = {});
 inline void LogDebug(std::string_view event, const LogFields& fields = {}) { Log(LogLevel::kDebug, event, fields); }
 inline void LogInfo(std::string_view event, const LogFields& fields = {}) { Log(LogLevel::kInfo, event, fields); }

@@ -23,6 +23,7 @@ class FillingDecoder final : public model::Decoder {
   const model::ModelConfig& config() const override { return decoder_->config(); }
   cache::PageShape page_shape() const override { return decoder_->page_shape(); }
   uint64_t weight_bytes() const override { return decoder_->weight_bytes(); }
+  const kernels::KernelTable& kernels() const override { return decoder_->kernels(); }
   bool batches() const override { return decoder_->batches(); }
   // Segments of several tokens are filled where filling() is on; all others are computed.
   void Forward(absl::Span<model::Segment> segments) override;

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "client/json.h"
+#include "client/utf8.h"
 #include "gmock/gmock.h"
 #include "grpcpp/server_context.h"
 #include "gtest/gtest.h"
@@ -19,6 +20,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 grpc::Status PlayHello(grpc::ServerContext&, const v1::GenerateRequest& request,
                        FakeServer::Writer& writer) {
@@ -151,6 +153,60 @@ TEST(ClientTest, AServersErrorIsToldWithItsCodeAfterTheTextSoFar) {
   EXPECT_EQ(program.Run({"generate", "--prompt", "x"}, server.target()), 1);
   EXPECT_EQ(program.out.str(), "begun\n");
   EXPECT_EQ(program.err.str(), "ebbinghaus: RESOURCE_EXHAUSTED: K/V memory is full\n");
+}
+
+// Erases the screen, in both forms of the escape, and begins a line that looks like the program's own.
+constexpr char kHostile[] = "bad\x1b[2J\u009b2J\x7f\nebbinghaus: all is well\r\b";
+
+bool IsSafe(const std::string& shown) {
+  for (std::string_view rest = shown; !rest.empty();) {
+    const char32_t c = TakeCodePoint(rest);
+    if ((c < 0x20 && c != '\n') || (c >= 0x7F && c < 0xA0)) return false;
+  }
+  return true;
+}
+
+TEST(ClientTest, NothingThatAServerSaysMovesTheTerminalsCursor) {
+  FakeServer server(
+      [](grpc::ServerContext&, const v1::GenerateRequest& request, FakeServer::Writer& writer) {
+        for (v1::GenerateResponse& event : Answer(request, {kHostile})) {
+          if (event.has_started()) event.mutable_started()->set_model(kHostile);
+          if (event.has_started()) event.mutable_started()->set_request_id(kHostile);
+          writer.Write(event);
+        }
+        return grpc::Status(grpc::StatusCode::INTERNAL, kHostile);
+      });
+  for (const std::vector<std::string>& more :
+       std::vector<std::vector<std::string>>{{"generate", "--prompt", "x"},
+                                             {"generate", "--prompt", "x", "--verbose"},
+                                             {"generate", "--prompt", "x", "--json"},
+                                             {"compare", "--prompt", "x", "--verbose"}}) {
+    Program program;
+    program.console.out_is_terminal = true;
+    EXPECT_EQ(program.Run(more, server.target()), 1);
+    EXPECT_TRUE(IsSafe(program.out.str())) << more.front() << program.out.str();
+    EXPECT_TRUE(IsSafe(program.err.str())) << more.front() << program.err.str();
+    EXPECT_THAT(program.err.str(), Not(HasSubstr("\nebbinghaus: all is well"))) << more.front();
+  }
+}
+
+TEST(ClientTest, AModelsNameIsShownOnOneHarmlessLine) {
+  FakeServer server(PlayHello);
+  server.SetModelName(kHostile);
+  Program text, json;
+  EXPECT_EQ(text.Run({"info"}, server.target()), 0);
+  EXPECT_TRUE(IsSafe(text.out.str())) << text.out.str();
+  EXPECT_THAT(text.out.str(), Not(HasSubstr("\nebbinghaus: all is well")));
+  EXPECT_EQ(json.Run({"info", "--json"}, server.target()), 0);
+  EXPECT_TRUE(IsSafe(json.out.str())) << json.out.str();
+  EXPECT_EQ(Json::parse(json.out.str())["model"]["name"], kHostile);  // escaped, not changed
+}
+
+TEST(ClientTest, TokenPiecesAreShownWithoutControlCharacters) {
+  FakeServer server(PlayHello);
+  Program program(kHostile);
+  EXPECT_EQ(program.Run({"tokenize", "--raw"}, server.target()), 0);
+  EXPECT_TRUE(IsSafe(program.out.str())) << program.out.str();
 }
 
 TEST(ClientTest, AStreamWithoutAFinishedEventIsAFailure) {

@@ -48,6 +48,10 @@ grpc::Status FakeServer::Tokenize(grpc::ServerContext*, const v1::TokenizeReques
   const std::string text =
       request->has_text() ? request->text() : request->chat().messages(0).content();
   for (char c : text) {
+    if ((static_cast<unsigned char>(c) & 0xC0) == 0x80 && response->pieces_size() > 0) {
+      *response->mutable_pieces()->rbegin() += c;
+      continue;
+    }
     response->add_ids(static_cast<unsigned char>(c));
     response->add_pieces(std::string(1, c));
   }
@@ -56,7 +60,7 @@ grpc::Status FakeServer::Tokenize(grpc::ServerContext*, const v1::TokenizeReques
 
 grpc::Status FakeServer::GetModel(grpc::ServerContext*, const v1::GetModelRequest*,
                                   v1::GetModelResponse* response) {
-  response->set_name("fake");
+  response->set_name(model_name_);
   response->set_context_tokens(2048);
   response->set_vocabulary_size(1000);
   response->add_eos_token_ids(2);

@@ -26,6 +26,7 @@ class FakeServer final : public v1::InferenceService::Service {
   const std::string& target() const { return target_; }
   std::vector<v1::GenerateRequest> requests() const;  // of Generate, in their order
   void SetServing(bool serving);
+  void SetModelName(const std::string& name) { model_name_ = name; }  // before the first call
 
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         Writer* writer) override;
@@ -39,6 +40,7 @@ class FakeServer final : public v1::InferenceService::Service {
 
  private:
   Script script_;
+  std::string model_name_ = "fake";
   std::string target_;
   mutable std::mutex mutex_;
   std::vector<v1::GenerateRequest> requests_;

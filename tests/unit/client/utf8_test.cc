@@ -52,6 +52,7 @@ TEST(Utf8Test, WidthCountsColumnsNotBytes) {
 TEST(Utf8Test, ControlCharactersCannotReachTheTerminal) {
   EXPECT_EQ(Printable("a\x1b[2J\nb\tc\r"), "a\uFFFD[2J\nb\tc\uFFFD");
   EXPECT_EQ(Printable("\u009b"), "\uFFFD");
+  EXPECT_EQ(PrintableLine("a\nb\tc\x1b"), "a b c\uFFFD");
 }
 
 TEST(WrapTest, LinesBreakAtSpacesAndNewlines) {

@@ -195,5 +195,20 @@ TEST(LogProbabilities, AreNaturalLogarithmsThatSumToOneAndRankByWeight) {
   EXPECT_EQ(logprobs.Top(20).size(), 4u);
 }
 
+// Exponentials that say so: the last logit alone has weight.
+void LastOnly(const float*, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = i + 1 == count ? 1.0f : 0.0f;
+}
+
+TEST(Sampler, DrawsWithTheKernelsThatItIsGiven) {
+  kernels::KernelTable table = *kernels::KernelsFor(kernels::Target::kPortable);
+  table.exponentials = LastOnly;
+  const std::vector<float> logits = {3, 2, 1, 0};
+  Sampler sampler({.temperature = 1}, {}, table);
+  for (base::Position position = 0; position < 100; ++position) {
+    EXPECT_EQ(sampler.Sample(logits, position, {}).value(), 3u);
+  }
+}
+
 }  // namespace
 }  // namespace ebbinghaus::engine

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -135,9 +137,122 @@ TEST(ConfigurationTest, AnUnreadableFileIsAProblem) {
               HasSubstr("cannot be read"));
 }
 
-TEST(ConfigurationTest, AnEnvironmentVariableThatNamesNoOptionIsAWarning) {
-  auto parsed = Parse({"--model", "m"}, {{"EBBINGHAUS_SERVICE_HOST", "10.0.0.1"}, {"PATH", "x"}});
-  EXPECT_THAT(parsed.warnings, testing::ElementsAre(HasSubstr("EBBINGHAUS_SERVICE_HOST")));
+TEST(ConfigurationTest, EnvironmentVariablesThatNameNoOptionAreOneWarning) {
+  auto parsed = Parse({"--model", "m"}, {{"EBBINGHAUS_MAX_BATCHES", "1"}, {"EBBINGHAUS_COLOUR", "x"}, {"PATH", "x"}});
+  EXPECT_THAT(parsed.warnings, testing::ElementsAre(AllOf(HasSubstr("EBBINGHAUS_MAX_BATCHES"),
+                                                          HasSubstr("EBBINGHAUS_COLOUR"), Not(HasSubstr("PATH")))));
+  EXPECT_THAT(Parse({"--model", "m"}, {{"EBBINGHAUS_PORT", "50051"}}).warnings, testing::SizeIs(1));  // meant for us
+}
+
+TEST(ConfigurationTest, VariablesThatKubernetesMakesForServicesArePassedOverInSilence) {
+  const std::map<std::string, std::string> environment = {
+      {"EBBINGHAUS_SERVICE_HOST", "10.0.0.1"},
+      {"EBBINGHAUS_SERVICE_PORT", "50051"},
+      {"EBBINGHAUS_SERVICE_PORT_GRPC", "50051"},
+      {"EBBINGHAUS_PORT", "tcp://10.0.0.1:50051"},
+      {"EBBINGHAUS_PORT_50051_TCP", "tcp://10.0.0.1:50051"},
+      {"EBBINGHAUS_PORT_50051_TCP_PROTO", "tcp"},
+      {"EBBINGHAUS_PORT_50051_TCP_PORT", "50051"},
+      {"EBBINGHAUS_PORT_50051_TCP_ADDR", "10.0.0.1"},
+      {"EBBINGHAUS_HEADLESS_2_SERVICE_HOST", "10.0.0.2"},
+      {"EBBINGHAUS_METRICS_PORT", "tcp://[fd00::1]:9464"},
+      {"EBBINGHAUS_METRICS_PORT_9464_UDP_ADDR", "fd00::1"}};
+  EXPECT_THAT(Parse({"--model", "m"}, environment).warnings, IsEmpty());
+}
+
+TEST(ConfigurationTest, QuotesKeepAValueAsItIs) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"model: a b # c", "a b"},
+      {"model: \"a # b\"", "a # b"},
+      {"model: 'a # b'  # c", "a # b"},
+      {"model = \" a \"\t# c", " a "},
+      {"model:\"a\"\"b\"", "a\"b"},
+      {"model: 'it''s'", "it's"},
+      {"model: \"it's\"", "it's"},
+      {"model: a\"b'c", "a\"b'c"},
+      {"model: a#b", "a#b"},
+      {"model:#b", "#b"},
+      {"model: a\t# c", "a"},
+      {"model: c:\\x\\\"", "c:\\x\\\""},
+      {"\xef\xbb\xbfmodel: m", "m"},
+      {"model: m\r\nmax-batch: 3\r\n", "m"},
+      {"  model  :  m  ", "m"},
+      {"model: a: b = c", "a: b = c"},
+  };
+  for (const auto& [text, model] : cases) {
+    ConfigFile file(text);
+    EXPECT_EQ(Parse({"--config", file.path()}).values.model, model) << text;
+  }
+}
+
+TEST(ConfigurationTest, QuotesThatDoNotCloseAreAProblem) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"model: \"a", "the closing quote \" is missing"}, {"model: 'a\"", "the closing quote ' is missing"},
+      {"model: \"", "the closing quote"},                {"model: \"a\"\"", "the closing quote"},
+      {"model: \"a\" b", "text follows"},               {"model: 'a'#b", "text follows"},
+      {"model: # c", "expected a path"},                {"model: ''", "expected a path"}};
+  for (const auto& [text, problem] : cases) {
+    ConfigFile file(text);
+    EXPECT_THAT(Problems({"--config", file.path()}), AllOf(HasSubstr(":1: model: "), HasSubstr(problem))) << text;
+  }
+}
+
+TEST(ConfigurationTest, AnyValueReadsBackFromWhatPrintConfigWrites) {
+  std::mt19937 random(7);
+  const std::vector<std::string> pieces = {"\"", "'", "#", " #", "# ", "=", ":", "\\", " ", "\t", "a", "/", "\xc3\xa9",
+                                           "\xe2\x80\xa8", "\xef\xbb\xbf", "\x1b", "\xff", "$x", "on", "-", "\v"};
+  for (int round = 0; round < 2000; ++round) {
+    std::string values[4];
+    for (std::string& value : values) {
+      for (size_t i = 0; i < 1 + random() % 6; ++i) value += pieces[random() % pieces.size()];
+    }
+    auto parsed = Parse({"--model=" + values[0], "--tls-cert=" + values[1], "--tls-key=" + values[2],
+                         "--auth-token-file=" + values[3]});
+    ConfigFile file(PrintConfiguration(parsed));
+    Configuration again = Parse({"--config", file.path()}).values;
+    EXPECT_EQ(again.model, values[0]);
+    EXPECT_EQ(again.tls_cert, values[1]);
+    EXPECT_EQ(again.tls_key, values[2]);
+    EXPECT_EQ(again.auth_token_file, values[3]);
+  }
+}
+
+TEST(ConfigurationTest, EveryDurationAndSizeReadsBack) {
+  std::mt19937_64 random(11);
+  for (int round = 0; round < 500; ++round) {
+    const auto text = std::to_string(random() % 2'000'000'000) + "." + std::to_string(random() % 1000) +
+                      (round % 2 ? "ms" : "s");
+    auto duration = ParseDuration(text);
+    if (!duration.ok()) continue;
+    auto parsed = Parse({"--model", "m", "--watchdog-timeout", text, "--kv-memory", std::to_string(1048576 + random() % (1u << 31))});
+    ConfigFile file(PrintConfiguration(parsed));
+    Configuration again = Parse({"--config", file.path()}).values;
+    EXPECT_EQ(again.watchdog_timeout, *duration) << text;
+    EXPECT_EQ(again.kv_memory_bytes, parsed.values.kv_memory_bytes);
+  }
+}
+
+TEST(ConfigurationTest, APathWithALineEndIsAProblem) {
+  for (const char* flag : {"--model", "--tls-cert", "--auth-token-file"}) {
+    for (const std::string& value : {std::string("a\nb"), std::string("a\r"), std::string("a\0b", 3)}) {
+      EXPECT_THAT(Problems({"--check-config", flag, value}), HasSubstr("without line ends")) << flag;
+    }
+  }
+}
+
+TEST(ConfigurationTest, NumbersBeyondTheirLimitsNameThem) {
+  for (const char* value : {"-1", "0", "4097", "4294967296", "4294967297", "1e3", "1e400", "99999999999999999999", "", " ", "3.0", "0x10", "NaN"}) {
+    EXPECT_THAT(Problems({"--model", "m", std::string("--max-batch=") + value}), HasSubstr("an integer in [1, 4096]")) << value;
+  }
+  for (const char* value : {"-1s", "1e400s", "721h", "43201m", "9999999999999999999999s", "0.0000001ms", "1 s", "s", ".s", "1..s", "+1s"}) {
+    EXPECT_THAT(Problems({"--model", "m", std::string("--drain-timeout=") + value}), HasSubstr("at most 30 days")) << value;
+  }
+  for (const char* value : {"-1", "1e400", "1e15", "1000000000000001", "999999TiB", "18446744073709551616", ".GiB", "1GiB2"}) {
+    EXPECT_THAT(Problems({"--model", "m", std::string("--kv-memory=") + value}), HasSubstr("1e15 bytes")) << value;
+  }
+  EXPECT_EQ(Parse({"--model", "m", "--drain-timeout", "720h"}).values.drain_timeout, std::chrono::hours(720));
+  EXPECT_EQ(Parse({"--model", "m", "--kv-memory", "1000000000000000"}).values.kv_memory_bytes, 1'000'000'000'000'000u);
+  EXPECT_EQ(Parse({"--model", "m", "--drain-timeout", "0.0s"}).values.drain_timeout, seconds(0));
 }
 
 TEST(ConfigurationTest, ActionsNeedNoModel) {

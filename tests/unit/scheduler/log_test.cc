@@ -1,11 +1,19 @@
 #include "server/scheduler/log.h"
 
+#include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <thread>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "server/text/unicode.h"
 
 namespace ebbinghaus::scheduler {
@@ -14,6 +22,8 @@ namespace {
 using std::chrono::system_clock;
 
 // 2026-01-02 03:04:05.678 UTC
+constexpr std::chrono::minutes kPatience{2};  // for failing, not for waiting
+
 const system_clock::time_point kTime{std::chrono::milliseconds(1767323045678)};
 
 TEST(FormatLogLine, TextIsTimeLevelEventAndPairs) {
@@ -96,10 +106,117 @@ TEST_F(LogTest, GoesToStandardErrorWithoutASink) {
   ConfigureLog({LogFormat::kJson, LogLevel::kInfo, nullptr});
   testing::internal::CaptureStderr();
   LogInfo("hello", {{"percent", "100% {}"}});
+  ASSERT_TRUE(FlushLog(kPatience));
   const std::string out = testing::internal::GetCapturedStderr();
   ASSERT_FALSE(out.empty());
   EXPECT_EQ(out.back(), '\n');
   EXPECT_EQ(nlohmann::json::parse(out)["percent"], "100% {}");
+}
+
+// Standard error becomes a pipe that holds one page, and that nobody reads until the test does.
+class UnreadPipe {
+ public:
+  UnreadPipe() : saved_(dup(STDERR_FILENO)) {
+    int ends[2];
+    if (pipe(ends) != 0 || fcntl(ends[1], F_SETPIPE_SZ, 4096) < 0) std::abort();
+    dup2(ends[1], STDERR_FILENO);
+    close(ends[1]);
+    read_end_ = ends[0];
+  }
+  ~UnreadPipe() {
+    Restore();
+    close(read_end_);
+  }
+
+  // Reads on a thread until the last writer has gone.
+  void BeginReading() {
+    reader_ = std::thread([this] {
+      char chunk[4096];
+      for (ssize_t got; (got = read(read_end_, chunk, sizeof chunk)) > 0;) text_.append(chunk, got);
+    });
+  }
+  std::string Finish() {
+    Restore();
+    reader_.join();
+    return text_;
+  }
+
+ private:
+  void Restore() {
+    if (saved_ < 0) return;
+    dup2(saved_, STDERR_FILENO);
+    close(std::exchange(saved_, -1));
+  }
+
+  int saved_, read_end_ = -1;
+  std::thread reader_;
+  std::string text_;
+};
+
+TEST_F(LogTest, AReaderThatStallsHoldsUpNoOneAndLearnsHowManyLinesItMissed) {
+  ConfigureLog({LogFormat::kText, LogLevel::kInfo, nullptr});
+  const uint64_t dropped_before = LogLinesDropped();
+  constexpr uint64_t kLines = 3 * kLogBacklogLines;
+  UnreadPipe pipe;
+  for (uint64_t i = 0; i < kLines; ++i) LogInfo("line", {{"number", i}});
+  EXPECT_FALSE(FlushLog(std::chrono::nanoseconds(1)));
+  const uint64_t dropped = LogLinesDropped() - dropped_before;
+  EXPECT_GE(dropped, kLines - kLogBacklogLines - 4096 / 20);  // what the log holds, and what the pipe does
+  EXPECT_LT(dropped, kLines);
+
+  pipe.BeginReading();
+  ASSERT_TRUE(FlushLog(kPatience));
+  const std::vector<std::string> lines = absl::StrSplit(pipe.Finish(), '\n', absl::SkipEmpty());
+  uint64_t written = 0, reported = 0;
+  for (const std::string& line : lines) {
+    if (absl::StrContains(line, absl::StrCat(" info line number=", written))) ++written;
+    if (const size_t at = line.find(" warning log_lines_dropped lines="); at != line.npos) {
+      reported += std::stoull(line.substr(line.rfind('=') + 1));
+    }
+  }
+  EXPECT_EQ(written, kLines - dropped);  // the first ones, in order
+  EXPECT_EQ(reported, dropped);
+}
+
+TEST_F(LogTest, LongLinesThatWaitAreBoundedByTheirBytes) {
+  ConfigureLog({LogFormat::kText, LogLevel::kInfo, nullptr});
+  const uint64_t dropped_before = LogLinesDropped();
+  const std::string long_text(kLogBacklogBytes / 8, 'x');
+  UnreadPipe pipe;
+  for (int i = 0; i < 16; ++i) LogInfo("line", {{"text", long_text}});
+  EXPECT_EQ(LogLinesDropped() - dropped_before, 16u - 7u);
+  LogInfo("short");  // there is still room for it
+  EXPECT_EQ(LogLinesDropped() - dropped_before, 16u - 7u);
+  pipe.BeginReading();
+  ASSERT_TRUE(FlushLog(kPatience));
+  EXPECT_THAT(pipe.Finish(), testing::HasSubstr(" info short\n"));
+}
+
+TEST_F(LogTest, ALineLongerThanTheWholeBacklogIsWrittenWhenNothingWaits) {
+  ConfigureLog({LogFormat::kText, LogLevel::kInfo, nullptr});
+  ASSERT_TRUE(FlushLog(kPatience));
+  UnreadPipe pipe;
+  pipe.BeginReading();
+  LogInfo("line", {{"text", std::string(2 * kLogBacklogBytes, 'x')}});
+  ASSERT_TRUE(FlushLog(kPatience));
+  EXPECT_GT(pipe.Finish().size(), 2 * kLogBacklogBytes);
+}
+
+TEST_F(LogTest, AClosedStandardErrorCostsTheLinesOnly) {
+  ConfigureLog({LogFormat::kText, LogLevel::kInfo, nullptr});
+  const auto before = signal(SIGPIPE, SIG_IGN);
+  {
+    UnreadPipe pipe;
+    pipe.BeginReading();
+    const int saved = dup(STDERR_FILENO);
+    close(STDERR_FILENO);
+    LogInfo("line");
+    EXPECT_TRUE(FlushLog(kPatience));
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    pipe.Finish();
+  }
+  signal(SIGPIPE, before);
 }
 
 }  // namespace
