@@ -65,6 +65,7 @@ class Reader {
       problems_.push_back("--model: required: a Hugging Face folder or a .gguf file");
     }
     CheckTogether();
+    if (parsed_.action == Action::kPrintConfig) CheckPrintable();
     if (parsed_.action == Action::kHelp || parsed_.action == Action::kVersion) return std::move(parsed_);
     if (!problems_.empty()) return absl::InvalidArgumentError(absl::StrJoin(problems_, "\n"));
     return std::move(parsed_);
@@ -85,6 +86,15 @@ class Reader {
                                        ToString(c.listen),
                                        "; give --tls-cert and --tls-key, or listen on 127.0.0.1, or say "
                                        "--allow-insecure-auth if the network is to be trusted"));
+    }
+  }
+
+  // What is printed has to be a file that reads back.
+  void CheckPrintable() {
+    for (const Option& option : Options()) {
+      if (!absl::StrContains(option.get(parsed_.values), '\n')) continue;
+      problems_.push_back(absl::StrCat("--print-config: the value of --", option.name,
+                                       " has a line end, which a configuration file cannot hold"));
     }
   }
 

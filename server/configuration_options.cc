@@ -94,12 +94,9 @@ Option NamedOption(std::string name, std::string help, std::vector<std::pair<std
   return {std::move(name), choices, std::move(help), set, get};
 }
 
-// Neither a configuration file nor a log line could name such a file.
-bool IsPath(absl::string_view text) { return !text.empty() && text.find_first_of(absl::string_view("\n\r\0", 3)) == text.npos; }
-
 Option ModelOption() {
   auto set = [](Configuration& c, absl::string_view text) {
-    if (!IsPath(text)) return Expected("a path without line ends", text);
+    if (text.empty()) return Expected("a path", text);
     c.model = std::string(text);
     return absl::OkStatus();
   };
@@ -110,7 +107,7 @@ Option ModelOption() {
 Option FileOption(std::string name, std::string help, std::string Configuration::*field) {
   auto set = [field](Configuration& c, absl::string_view text) {
     // As a value that got lost on the way would leave a door open, an empty one is no way to say "none".
-    if (!IsPath(text)) return Expected("a file, its name without line ends", text);
+    if (text.empty()) return Expected("a file", text);
     c.*field = std::string(text);
     return absl::OkStatus();
   };

@@ -145,7 +145,8 @@ TEST(TensorBytes, CountsWholeBlocksAndRefusesTheRest) {
   EXPECT_EQ(TensorBytes(TensorType::kQ6K, {2, 512}), 2u * 2 * 210);
   EXPECT_EQ(TensorBytes(TensorType::kQ4_0, {64, 3}), std::nullopt);
   EXPECT_EQ(TensorBytes(TensorType::kQ6K, {896}), std::nullopt);
-  EXPECT_EQ(TensorBytes(TensorType::kF32, {0, 5}), std::nullopt);
+  EXPECT_EQ(TensorBytes(TensorType::kF32, {0, 5}), 0u);
+  EXPECT_EQ(TensorBytes(TensorType::kF32, {-1, 5}), std::nullopt);
   EXPECT_EQ(TensorBytes(TensorType::kF32, {-1, 5}), std::nullopt);
   EXPECT_EQ(TensorBytes(TensorType::kF32, {}), std::nullopt);
   EXPECT_EQ(TensorBytes(TensorType::kF32, {int64_t{1} << 40, int64_t{1} << 40}), std::nullopt);
