@@ -213,11 +213,13 @@ TEST(PackedWeights, Q8_0FilesArePackedWithoutLoss) {
   const auto checkpoint = model::OpenCheckpoint("tests/golden/models/llama-gqa-q8_0.gguf").value();
   kernels::ThreadTeam team(2);
   uint64_t done = 0, all = 1;
-  const auto weights = model::PackWeights(*checkpoint, WeightChoice::kAuto, team, [&](uint64_t d, uint64_t a) {
-                         EXPECT_GE(d, done);
-                         done = d;
-                         all = a;
-                       }).value();
+  const auto progress = [&](uint64_t d, uint64_t a) {
+    EXPECT_GE(d, done);
+    done = d;
+    all = a;
+  };
+  const auto weights =
+      model::PackWeights(*checkpoint, WeightChoice::kAuto, team, {.approve = {}, .progress = progress}).value();
   EXPECT_EQ(done, all);
   EXPECT_EQ(weights.form_name(), "int8-group32");
   const auto expect_rows = [&](const std::string& name, int64_t rows, int64_t columns, const kernels::PackedMatrix& matrix,
