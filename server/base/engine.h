@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/base/clock.h"
 #include "server/base/generation.h"
 #include "server/base/ids.h"
 
@@ -94,7 +95,7 @@ struct MemoryStats {
   std::vector<LayerMemory> layers;
 };
 
-// One layer, all tokens that ever were, by rising position.
+// One layer, tokens that are or were, by rising position.
 struct TokenWeights {
   uint32_t layer = 0;
   std::vector<Position> positions;
@@ -112,6 +113,8 @@ struct StepOutcome {
   absl::Status status;                // not OK: the sequence is broken and must be removed
   std::optional<SampledToken> token;  // set when the prompt is read to its end, and by every decode step
   std::vector<ForgetEvent> forgotten;
+  // The part of the step's time that went into what only this sequence asked to be told: attention, log-probabilities.
+  Duration report_time{};
 };
 
 // Owned and called by one thread, the scheduler's.
@@ -123,15 +126,16 @@ class Engine {
   // Begins with what the prefix cache has of the prompt; the rest is to be read.
   // Errors: ResourceExhausted when the K/V pool cannot hold what the sequence may need beside the others, and the same as
   // base::NeverFits when it could not by itself.
-  virtual absl::StatusOr<SequenceId> Add(SequenceSpec spec) = 0;
+  virtual absl::StatusOr<SequenceId> Add(const SequenceSpec& spec) = 0;
 
   // Runs one iteration for every item; one outcome per item, in their order. A failure stays with its sequence.
   virtual std::vector<StepOutcome> Step(const std::vector<StepItem>& plan) = 0;
 
   // Requires: the sequence is there and its prompt is read.
   virtual MemoryStats Stats(SequenceId sequence) const = 0;
-  // Requires: spec.return_token_weights.
-  virtual std::vector<TokenWeights> Weights(SequenceId sequence) const = 0;
+  // One layer's tokens at positions begin <= p < end; none in a mode without memory. Requires: spec.return_token_weights, its
+  // prompt is read.
+  virtual TokenWeights Weights(SequenceId sequence, uint32_t layer, Position begin, Position end) const = 0;
 
   // Frees everything the sequence holds, at once.
   virtual void Remove(SequenceId sequence) = 0;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "server/base/ids.h"
+#include "server/base/token_ranges.h"
 
 namespace ebbinghaus::base {
 
@@ -25,14 +26,6 @@ enum class SoftForm { kLogBias, kKvScale };
 enum class ForgetScope { kConsensus, kPerLayer };
 enum class VoteLayers { kAll, kFirstHalf };
 enum class PromptObservation { kLast, kWindow, kAll };
-
-// Positions begin <= p < end.
-struct TokenRange {
-  Position begin = 0;
-  Position end = 0;
-
-  bool operator==(const TokenRange&) const = default;
-};
 
 // memory-spec section 5; the initial values are preset `default` (spec 4.6).
 struct MemoryParameters {
@@ -56,7 +49,7 @@ struct MemoryParameters {
   PromptObservation prompt_observation = PromptObservation::kLast;
   uint32_t prompt_window_tokens = 0;  // used with kWindow only
   double strength_cap = 0;
-  std::vector<TokenRange> pinned;
+  TokenRanges pinned;
 
   bool operator==(const MemoryParameters&) const = default;
 };

@@ -1,5 +1,6 @@
 #include "server/engine/engine.h"
 
+#include <algorithm>
 #include <exception>
 #include <optional>
 #include <unordered_map>
@@ -25,33 +26,40 @@ using base::SequenceId;
 
 class DecoderEngine final : public base::Engine {
  public:
-  DecoderEngine(base::ModelInfo info, std::unique_ptr<model::Decoder> decoder, uint64_t kv_memory_bytes, bool prefix_cache)
-      : info_(std::move(info)), decoder_(std::move(decoder)), pool_(decoder_->page_shape(), kv_memory_bytes) {
-    if (prefix_cache) prefixes_.emplace(&pool_, static_cast<uint32_t>(decoder_->config().layers));
+  DecoderEngine(base::ModelInfo info, std::unique_ptr<model::Decoder> decoder, uint64_t kv_memory_bytes,
+                const EngineOptions& options)
+      : info_(std::move(info)),
+        state_allowance_(options.state_allowance_bytes),
+        decoder_(std::move(decoder)),
+        pool_(decoder_->page_shape(), kv_memory_bytes) {
+    if (options.prefix_cache) prefixes_.emplace(&pool_, static_cast<uint32_t>(decoder_->config().layers));
   }
 
   const base::ModelInfo& model() const override { return info_; }
 
   // Sequences reserve what they need at most, shared pages included; so what the prefix cache holds beside them can always
   // be reclaimed in time, and it is no reason to refuse anybody.
-  absl::StatusOr<SequenceId> Add(base::SequenceSpec spec) override {
+  absl::StatusOr<SequenceId> Add(const base::SequenceSpec& spec) override {
     const uint64_t needed = Sequence::PagesNeeded(spec, decoder_->config(), pool_.shape());
-    if (needed > pool_.capacity_pages()) {
+    const uint64_t state = Sequence::StateBytes(spec, decoder_->config());
+    if (needed + PagesForState(state) > pool_.capacity_pages()) {
       return base::NeverFits(absl::ResourceExhaustedError(absl::StrCat(
           "K/V memory: the request may need ", needed * pool_.shape().page_bytes(), " bytes, which is more than the server's ",
           kv_capacity_bytes(), "; lower max_new_tokens, shorten the prompt, set memory.max_live_tokens in sparse_attention, "
           "or start the server with a larger --kv-memory")));
     }
-    if (reserved_pages_ + needed > pool_.capacity_pages()) {
+    if (reserved_pages_ + needed + PagesForState(state_bytes_ + state) > pool_.capacity_pages()) {
+      const uint64_t reserved = std::min(reserved_pages_ + PagesForState(state_bytes_), pool_.capacity_pages());
       return absl::ResourceExhaustedError(
           absl::StrCat("K/V memory: the request may need ", needed * pool_.shape().page_bytes(), " bytes, free are ",
-                       (pool_.capacity_pages() - reserved_pages_) * pool_.shape().page_bytes(), " of ",
+                       (pool_.capacity_pages() - reserved) * pool_.shape().page_bytes(), " of ",
                        kv_capacity_bytes()));
     }
-    auto sequence = std::make_unique<Sequence>(std::move(spec), decoder_.get(), &pool_, prefixes_ ? &*prefixes_ : nullptr);
+    auto sequence = std::make_unique<Sequence>(spec, decoder_.get(), &pool_, prefixes_ ? &*prefixes_ : nullptr);
     const SequenceId id{++last_id_};
     sequences_.emplace(id, std::move(sequence));
     reserved_pages_ += needed;
+    state_bytes_ += state;
     return id;
   }
 
@@ -68,13 +76,15 @@ class DecoderEngine final : public base::Engine {
       absl::StatusOr<std::optional<base::SampledToken>> token = sequences_.at(plan[i].sequence)->End(std::move(segments[i]));
       outcomes[i].status = token.status();
       if (token.ok()) outcomes[i].token = *std::move(token);
+      outcomes[i].report_time = sequences_.at(plan[i].sequence)->report_time();
     }
     return outcomes;
   }
 
   base::MemoryStats Stats(SequenceId sequence) const override { return sequences_.at(sequence)->Stats(); }
-  std::vector<base::TokenWeights> Weights(SequenceId sequence) const override {
-    return sequences_.at(sequence)->Weights();
+  base::TokenWeights Weights(SequenceId sequence, uint32_t layer, base::Position begin,
+                             base::Position end) const override {
+    return sequences_.at(sequence)->TokenWeights(layer, begin, end);
   }
 
   void Remove(SequenceId sequence) override {
@@ -82,6 +92,7 @@ class DecoderEngine final : public base::Engine {
     if (found == sequences_.end()) return;
     found->second->KeepPristinePages();
     reserved_pages_ -= found->second->reserved_pages();
+    state_bytes_ -= found->second->state_bytes();
     sequences_.erase(found);
   }
 
@@ -100,6 +111,12 @@ class DecoderEngine final : public base::Engine {
   }
 
  private:
+  // What the sequences need beside K/V has a part of the workspace; K/V makes room for what goes beyond.
+  uint64_t PagesForState(uint64_t bytes) const {
+    const uint64_t beyond = bytes > state_allowance_ ? bytes - state_allowance_ : 0;
+    return (beyond + pool_.shape().page_bytes() - 1) / pool_.shape().page_bytes();
+  }
+
   // libtorch reports by exceptions; they end a sequence, not the process.
   void Forward(absl::Span<model::Segment> segments) {
     if (decoder_->batches()) return decoder_->Forward(segments);
@@ -117,11 +134,13 @@ class DecoderEngine final : public base::Engine {
   };
 
   const base::ModelInfo info_;
+  const uint64_t state_allowance_;
   const std::unique_ptr<model::Decoder> decoder_;
   cache::PagePool pool_;  // outlives what holds its pages
   std::optional<PrefixCache> prefixes_;
   std::unordered_map<SequenceId, std::unique_ptr<Sequence>, HashId> sequences_;
   uint64_t reserved_pages_ = 0;
+  uint64_t state_bytes_ = 0;  // of all sequences, at most
   uint64_t last_id_ = 0;
 };
 
@@ -193,8 +212,7 @@ absl::StatusOr<std::unique_ptr<base::Engine>> MakeEngine(LoadedDecoder loaded, c
       .weight_bytes = weight_bytes,
       .kv_bytes_per_token = shape.page_bytes() / shape.page_tokens * config.layers,
   };
-  return std::make_unique<DecoderEngine>(std::move(info), std::move(loaded.decoder), kv_memory,
-                                         options.prefix_cache);
+  return std::make_unique<DecoderEngine>(std::move(info), std::move(loaded.decoder), kv_memory, options);
 }
 
 }  // namespace ebbinghaus::engine

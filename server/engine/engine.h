@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/base/engine.h"
+#include "server/engine/kv_memory.h"
 #include "server/model/checkpoint.h"
 
 namespace ebbinghaus::engine {
@@ -24,6 +25,7 @@ struct EngineOptions {
   int threads = 1;
   uint64_t kv_memory_bytes = 0;  // 0: what weights and workspace leave of 80 % of the memory there is
   uint64_t memory_limit_bytes = 0;  // there is; 0: what base::MemoryLimitBytes says
+  uint64_t state_allowance_bytes = kStateAllowanceBytes;
   uint32_t max_context = 0;      // 0: the model's; larger than the model's is an error
   bool prefix_cache = true;      // reuse K/V of prompts that begin alike
   std::string model_name = "";        // 0 length: the checkpoint's

@@ -65,13 +65,22 @@ LogProbabilities::LogProbabilities(absl::Span<const float> logits) : logits_(log
   log_sum_ = largest + std::log(sum);
 }
 
+// A heap of the best so far, so that the vocabulary is neither copied nor sorted for every token.
 std::vector<base::Candidate> LogProbabilities::Top(uint32_t count) const {
-  std::vector<Ranked> ranked(logits_.size());
-  for (base::TokenId id = 0; id < ranked.size(); ++id) ranked[id] = {logits_[id], id};
-  const size_t kept = std::min<size_t>(count, ranked.size());
-  std::partial_sort(ranked.begin(), ranked.begin() + kept, ranked.end(), Before);
-  std::vector<base::Candidate> top(kept);
-  for (size_t i = 0; i < kept; ++i) top[i] = {ranked[i].second, (*this)[ranked[i].second]};
+  std::vector<Ranked> best;  // the worst first
+  best.reserve(std::min<size_t>(count, logits_.size()) + 1);
+  for (base::TokenId id = 0; id < logits_.size() && count > 0; ++id) {
+    const Ranked token{logits_[id], id};
+    if (best.size() == count && !Before(token, best.front())) continue;
+    best.push_back(token);
+    std::push_heap(best.begin(), best.end(), Before);
+    if (best.size() <= count) continue;
+    std::pop_heap(best.begin(), best.end(), Before);
+    best.pop_back();
+  }
+  std::sort_heap(best.begin(), best.end(), Before);
+  std::vector<base::Candidate> top;
+  for (const auto& [logit, id] : best) top.push_back({id, (*this)[id]});
   return top;
 }
 

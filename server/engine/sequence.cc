@@ -1,11 +1,13 @@
 #include "server/engine/sequence.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <numeric>
 #include <utility>
 
 #include "server/base/status_macros.h"
+#include "server/engine/heaviest.h"
 
 namespace ebbinghaus::engine {
 
@@ -22,7 +24,44 @@ bool WeighsAnything(const memory::MemoryPolicy& policy, uint32_t layers) {
   return false;
 }
 
+// Adds the time until it goes to a sum.
+class Stopwatch {
+ public:
+  explicit Stopwatch(base::Duration* sum) : sum_(sum) {}
+  ~Stopwatch() { *sum_ += std::chrono::duration_cast<base::Duration>(Clock::now() - began_); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  base::Duration* const sum_;
+  const Clock::time_point began_ = Clock::now();
+};
+
 }  // namespace
+
+uint64_t Sequence::StateBytes(const base::SequenceSpec& spec, const model::ModelConfig& config) {
+  const auto policy = memory::MakePolicy(spec.mode, spec.memory, config.layers);
+  const uint64_t layers = config.layers;
+  const uint64_t prompt = spec.prompt.size(), total = prompt + std::max(spec.max_new_tokens, 1u) - 1;
+  const uint64_t live = policy->MostLiveTokens(static_cast<uint32_t>(prompt), static_cast<uint32_t>(total));
+  // Logits, and what penalties and sampling make of them.
+  uint64_t bytes = uint64_t{24} * config.vocabulary + total * sizeof(base::TokenId);
+  bytes += spec.sampling.logit_bias.size() * sizeof(spec.sampling.logit_bias[0]);
+  if (policy->keeps_state()) {
+    bytes += layers * live * (memory::RetentionState::kBytesPerToken + sizeof(double));
+    bytes += layers * prompt * (sizeof(double) + sizeof(int32_t));  // PromptMass
+  }
+  if (spec.mode == base::GenerationMode::kSparseAttention && spec.return_token_weights) {
+    bytes += layers * total * 2 * sizeof(ForgottenToken);  // a vector that grows may be half empty
+  }
+  if (spec.attention) {
+    const uint64_t rows = spec.attention->layers.empty() ? layers : spec.attention->layers.size();
+    const uint64_t kept = spec.attention->top_k == 0 ? live : std::min<uint64_t>(spec.attention->top_k, live);
+    bytes += rows * kept * (sizeof(Position) + sizeof(float)) * 2;  // of the step, and waiting to be read
+  }
+  return bytes;
+}
 
 uint64_t Sequence::PagesNeeded(const base::SequenceSpec& spec, const model::ModelConfig& config,
                                const cache::PageShape& shape) {
@@ -39,6 +78,7 @@ Sequence::Sequence(base::SequenceSpec spec, model::Decoder* decoder, cache::Page
       policy_(memory::MakePolicy(spec_.mode, spec_.memory, decoder->config().layers)),
       weighs_(WeighsAnything(*policy_, decoder->config().layers)),
       reserved_pages_(PagesNeeded(spec_, decoder->config(), pool->shape())),
+      state_bytes_(StateBytes(spec_, decoder->config())),
       page_bytes_(pool->shape().page_bytes()),
       page_tokens_(pool->shape().page_tokens),
       prefixes_(prefixes),
@@ -74,6 +114,7 @@ model::Segment Sequence::Begin(uint32_t prompt_tokens, std::vector<base::ForgetE
   pass_first_ = read_;
   sound_ = false;
   attention_.clear();
+  report_time_ = {};
   if (!prompt_read()) {
     pass_rows_ = std::min(prompt_tokens, prompt - read_);
     pass_samples_ = read_ + pass_rows_ == prompt;
@@ -157,7 +198,6 @@ std::vector<base::ForgetEvent> Sequence::Forget() {
   const memory::ForgetDecision decision = policy_->Forget(*state_, clock_);
   if (decision.plans.empty()) return {};
   std::vector<base::ForgetEvent> events;
-  std::vector<std::vector<Position>> by_layer(spec_.return_token_weights ? cache_.layers() : 0);
   for (const memory::Forgotten& token : decision.forgotten) {
     events.push_back({.step = step_,
                       .position = token.position,
@@ -166,13 +206,10 @@ std::vector<base::ForgetEvent> Sequence::Forget() {
                       .layer = token.layer,
                       .age_ticks = static_cast<uint32_t>(token.age_ticks),
                       .retention = static_cast<float>(token.retention)});
-    for (uint32_t l = 0; l < by_layer.size(); ++l) {
-      if (!token.layer || *token.layer == l) by_layer[l].push_back(token.position);
-    }
   }
-  for (uint32_t l = 0; l < by_layer.size(); ++l) RecordForgotten(l, by_layer[l]);  // positions rise within a layer
   for (uint32_t l = 0; l < cache_.layers(); ++l) {
     if (decision.plans[l].empty()) continue;
+    if (spec_.return_token_weights) RecordForgotten(l, decision.plans[l]);
     cache_.layer(l).Remove(decision.plans[l]);
     state_->Remove(l, decision.plans[l]);
   }
@@ -180,13 +217,22 @@ std::vector<base::ForgetEvent> Sequence::Forget() {
   return events;
 }
 
-void Sequence::RecordForgotten(uint32_t layer, const std::vector<Position>& positions) {
+// What goes are the holes that the plan fills, and the slots beyond what stays that fill none.
+void Sequence::RecordForgotten(uint32_t layer, const base::SlotRemovalPlan& plan) {
+  const Stopwatch stopwatch(&report_time_);
   const memory::LayerState& state = state_->layer(layer);
-  if (positions.empty()) return;
-  for (Slot slot = 0; slot < state.live(); ++slot) {
-    if (!std::binary_search(positions.begin(), positions.end(), state.position[slot])) continue;
+  const auto record = [&](Slot slot) {
     const double time = base::ElapsedTime(clock_, state.last_reset[slot], spec_.memory.time_step);
-    forgotten_[layer][state.position[slot]] = {step_, state.strength[slot], static_cast<float>(time)};
+    forgotten_[layer].push_back(
+        {state.position[slot], step_, state.strength[slot], static_cast<float>(time)});
+  };
+  std::vector<bool> stays(plan.live_before - plan.live_after, false);
+  for (const base::SlotMove& move : plan.moves) {
+    record(move.to);
+    stays[move.from - plan.live_after] = true;
+  }
+  for (Slot slot = plan.live_after; slot < plan.live_before; ++slot) {
+    if (!stays[slot - plan.live_after]) record(slot);
   }
 }
 
@@ -196,6 +242,7 @@ absl::StatusOr<base::SampledToken> Sequence::Sample() {
   EBB_ASSIGN_OR_RETURN(token.id, sampler_.Sample(logits_, read_,
                                                  may_end ? absl::Span<const base::TokenId>() : spec_.end_token_ids));
   if (spec_.return_logprobs) {
+    const Stopwatch stopwatch(&report_time_);
     const LogProbabilities logprobs(logits_);
     token.logprob = logprobs[token.id];
     token.candidates = logprobs.Top(spec_.top_logprobs);
@@ -262,21 +309,12 @@ void Sequence::ObservedLastRow(uint32_t layer, absl::Span<const float> mass) {
   if (WantsAttention(layer)) attention_.push_back(HeaviestPositions(layer, mass));
 }
 
-base::AttentionRow Sequence::HeaviestPositions(uint32_t layer, absl::Span<const float> mass) const {
-  const auto position = [&](Slot slot) { return state_ ? state_->layer(layer).position[slot] : slot; };
-  std::vector<Slot> slots(mass.size());
-  std::iota(slots.begin(), slots.end(), 0);
-  const uint32_t top_k = spec_.attention->top_k;
-  const size_t kept = top_k == 0 ? slots.size() : std::min<size_t>(top_k, slots.size());
-  std::partial_sort(slots.begin(), slots.begin() + kept, slots.end(), [&](Slot a, Slot b) {
-    return mass[a] > mass[b] || (mass[a] == mass[b] && position(a) < position(b));
-  });
-  base::AttentionRow row{.layer = layer, .positions = {}, .weights = {}};
-  for (size_t i = 0; i < kept; ++i) {
-    row.positions.push_back(position(slots[i]));
-    row.weights.push_back(mass[slots[i]]);
-  }
-  return row;
+base::AttentionRow Sequence::HeaviestPositions(uint32_t layer, absl::Span<const float> mass) {
+  const Stopwatch stopwatch(&report_time_);
+  const absl::Span<const Position> positions =
+      state_ ? absl::MakeConstSpan(state_->layer(layer).position) : absl::Span<const Position>();
+  engine::HeaviestPositions heaviest = Heaviest(mass, positions, spec_.attention->top_k);
+  return {layer, std::move(heaviest.positions), std::move(heaviest.weights)};
 }
 
 base::LayerMemory Sequence::LayerStats(uint32_t layer) const {
@@ -311,32 +349,31 @@ base::MemoryStats Sequence::Stats() const {
   return stats;
 }
 
-std::vector<base::TokenWeights> Sequence::Weights() const {
-  std::vector<base::TokenWeights> all;
-  if (!state_) return all;
-  for (uint32_t l = 0; l < cache_.layers(); ++l) {
-    base::TokenWeights weights;
-    weights.layer = l;
-    weights.positions.resize(read_);
-    std::iota(weights.positions.begin(), weights.positions.end(), 0);
-    for (auto* values : {&weights.retention, &weights.strength, &weights.time}) values->resize(read_);
-    weights.forgotten_step.resize(read_);
-    const memory::LayerState& state = state_->layer(l);
-    for (Slot slot = 0; slot < state.live(); ++slot) {
-      const Position p = state.position[slot];
-      const double time = base::ElapsedTime(clock_, state.last_reset[slot], spec_.memory.time_step);
-      weights.strength[p] = state.strength[slot];
-      weights.time[p] = static_cast<float>(time);
-      weights.retention[p] = static_cast<float>(base::Retention(time, state.strength[slot]));
-    }
-    for (const auto& [p, gone] : forgotten_[l]) {
-      weights.strength[p] = gone.strength;
-      weights.time[p] = gone.time;
-      weights.forgotten_step[p] = gone.step;
-    }
-    all.push_back(std::move(weights));
+base::TokenWeights Sequence::TokenWeights(uint32_t layer, Position begin, Position end) const {
+  base::TokenWeights weights;
+  weights.layer = layer;
+  end = std::min(end, read_);
+  if (!state_ || begin >= end) return weights;
+  weights.positions.resize(end - begin);
+  std::iota(weights.positions.begin(), weights.positions.end(), begin);
+  for (auto* values : {&weights.retention, &weights.strength, &weights.time}) values->resize(end - begin);
+  weights.forgotten_step.resize(end - begin);
+  const memory::LayerState& state = state_->layer(layer);
+  for (Slot slot = 0; slot < state.live(); ++slot) {
+    const Position p = state.position[slot];
+    if (p < begin || p >= end) continue;
+    const double time = base::ElapsedTime(clock_, state.last_reset[slot], spec_.memory.time_step);
+    weights.strength[p - begin] = state.strength[slot];
+    weights.time[p - begin] = static_cast<float>(time);
+    weights.retention[p - begin] = static_cast<float>(base::Retention(time, state.strength[slot]));
   }
-  return all;
+  for (const ForgottenToken& gone : forgotten_[layer]) {
+    if (gone.position < begin || gone.position >= end) continue;
+    weights.strength[gone.position - begin] = gone.strength;
+    weights.time[gone.position - begin] = gone.time;
+    weights.forgotten_step[gone.position - begin] = gone.step;
+  }
+  return weights;
 }
 
 }  // namespace ebbinghaus::engine

@@ -2,7 +2,6 @@
 // forget -> append newborns -> attention with weights -> update -> sample (memory-spec 2.5).
 #pragma once
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -41,9 +40,13 @@ class Sequence final : private model::MemoryMediator {
   void KeepPristinePages();
 
   base::MemoryStats Stats() const;
-  std::vector<base::TokenWeights> Weights() const;  // Requires: spec.return_token_weights
+  // One layer's tokens at positions begin <= p < end, forgotten ones too. Requires: spec.return_token_weights.
+  base::TokenWeights TokenWeights(uint32_t layer, base::Position begin, base::Position end) const;
+  // How long the last step worked on what only this sequence asked to be told.
+  base::Duration report_time() const { return report_time_; }
   uint64_t kv_bytes() const { return cache_.bytes(); }
   uint64_t reserved_pages() const { return reserved_pages_; }
+  uint64_t state_bytes() const { return state_bytes_; }
 
   // The logits that the last token was sampled from, as the model gave them: [V]. For tests.
   const std::vector<float>& last_logits() const { return logits_; }
@@ -57,12 +60,17 @@ class Sequence final : private model::MemoryMediator {
   static cache::Account AccountOf(base::GenerationMode mode) { return static_cast<cache::Account>(mode); }
   static_assert(std::size(base::kAllModes) == cache::kCacheAccount);
 
+  // Bytes beside K/V that a sequence of this spec can need at most: its memory's state, what it keeps for token weights and
+  // attention, its logits.
+  static uint64_t StateBytes(const base::SequenceSpec& spec, const model::ModelConfig& config);
+
   // Pages that a sequence of this spec can need at most, in all layers.
   static uint64_t PagesNeeded(const base::SequenceSpec& spec, const model::ModelConfig& config,
                               const cache::PageShape& shape);
 
  private:
   struct ForgottenToken {
+    base::Position position = 0;
     uint32_t step = 0;
     float strength = 0, time = 0;
   };
@@ -79,19 +87,19 @@ class Sequence final : private model::MemoryMediator {
   void KeepPromptSoFar();
   void KeepPrompt(std::vector<PromptMass> mass);
   std::vector<base::ForgetEvent> Forget();
-  void RecordForgotten(uint32_t layer, const std::vector<base::Position>& positions);
+  void RecordForgotten(uint32_t layer, const base::SlotRemovalPlan& plan);
   bool reading_prompt() const { return step_ == 0; }
   std::vector<PromptMass> TakePromptMass();
   absl::StatusOr<base::SampledToken> Sample();
   bool WantsAttention(uint32_t layer) const;
-  base::AttentionRow HeaviestPositions(uint32_t layer, absl::Span<const float> mass) const;
+  base::AttentionRow HeaviestPositions(uint32_t layer, absl::Span<const float> mass);
   base::LayerMemory LayerStats(uint32_t layer) const;
 
   const base::SequenceSpec spec_;
   model::Decoder* const decoder_;
   const std::unique_ptr<const memory::MemoryPolicy> policy_;
   const bool weighs_;  // in some layer slots do not all weigh the same
-  const uint64_t reserved_pages_;
+  const uint64_t reserved_pages_, state_bytes_;
   const uint64_t page_bytes_, page_tokens_;
 
   PrefixCache* const prefixes_;
@@ -108,7 +116,7 @@ class Sequence final : private model::MemoryMediator {
   base::TokenId last_token_ = 0;
   uint32_t forget_events_ = 0;
   uint64_t kv_peak_bytes_ = 0;
-  std::vector<std::map<base::Position, ForgottenToken>> forgotten_;  // [L], only with return_token_weights
+  std::vector<std::vector<ForgottenToken>> forgotten_;  // [L], as they went; only with return_token_weights
   std::vector<PromptMass> prompt_mass_;                              // [L] while the prompt is read
 
   uint32_t cached_ = 0;  // tokens that came from prefixes_
@@ -120,6 +128,7 @@ class Sequence final : private model::MemoryMediator {
   uint32_t pass_first_ = 0, pass_rows_ = 0;
   bool pass_samples_ = false;
   std::vector<base::AttentionRow> attention_;
+  base::Duration report_time_{};
   std::vector<float> logits_;  // [V]
 };
 

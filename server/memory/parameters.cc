@@ -119,26 +119,18 @@ void TakeSparse(const ParameterOverrides& r, MemoryParameters& p, Resolution& ta
   take.Number("min_live_tokens", sparse, r.min_live_tokens, p.min_live_tokens, kAtLeastOne);
   take.Number("max_live_tokens", sparse, r.max_live_tokens, p.max_live_tokens, kAnyCount);
   if (r.pinned.empty() || !take.Fits("pinned", sparse)) return;
-  p.pinned = r.pinned;
+  if (r.pinned.size() > kMaxPinnedRanges) {
+    take.Reject("pinned", absl::StrCat("must have at most ", kMaxPinnedRanges, " ranges, has ",
+                                       r.pinned.size(), "; join those that touch"));
+    return;
+  }
   for (size_t i = 0; i < r.pinned.size(); ++i) {
     const TokenRange& range = r.pinned[i];
     if (range.begin < range.end) continue;
     take.Reject(absl::StrCat("pinned[", i, "]"),
                 absl::StrCat("begin must be less than end, not ", range.begin, " and ", range.end));
   }
-}
-
-// How many positions are pinned; one in two ranges counts once. Requires: begin < end everywhere.
-uint64_t PinnedTokens(std::vector<TokenRange> ranges) {
-  std::sort(ranges.begin(), ranges.end(),
-            [](const TokenRange& a, const TokenRange& b) { return a.begin < b.begin; });
-  uint64_t tokens = 0;
-  base::Position end = 0;
-  for (const TokenRange& range : ranges) {
-    if (range.end > end) tokens += range.end - std::max(range.begin, end);
-    end = std::max(end, range.end);
-  }
-  return tokens;
+  if (take.Good({"pinned"})) p.pinned = base::TokenRanges(r.pinned);
 }
 
 void CheckSharedRules(const MemoryParameters& p, Resolution& take) {
@@ -164,7 +156,7 @@ void CheckSharedRules(const MemoryParameters& p, Resolution& take) {
 
 void CheckBudget(const MemoryParameters& p, Resolution& take) {
   if (p.max_live_tokens == 0) return;
-  const uint64_t pinned = take.Good({"pinned"}) ? PinnedTokens(p.pinned) : 0;
+  const uint64_t pinned = p.pinned.tokens();
   const uint64_t least = uint64_t{p.sink_tokens} + p.recent_tokens + pinned + 1;
   if (p.max_live_tokens < least) {
     take.Reject("max_live_tokens",

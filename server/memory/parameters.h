@@ -1,6 +1,7 @@
 // Presets, overrides and validation of the memory parameters (memory-spec 4.6 and 5).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -20,6 +21,9 @@ base::MemoryParameters PresetParameters(Preset preset);
 
 // With prompts of up to 2^21 tokens the clock then stays within base::Tick (spec 2.2).
 inline constexpr uint32_t kMaxPromptTicks = 1000;
+
+// How many ranges memory.pinned may have.
+inline constexpr size_t kMaxPinnedRanges = 1024;
 
 // What a request sets beside its preset; names as in memory-spec section 5.
 struct ParameterOverrides {

@@ -12,6 +12,16 @@ float Cap(const UpdateRule& rule) {
   return rule.strength_cap > 0 ? rule.strength_cap : std::numeric_limits<float>::infinity();
 }
 
+// By an eighth, not by half: admission counts on it (engine::Sequence::StateBytes).
+void Grow(LayerState& layer) {
+  const size_t size = layer.strength.size();
+  const size_t more = size + std::max<size_t>(64, size / 8);
+  layer.strength.reserve(more);
+  layer.last_reset.reserve(more);
+  layer.born.reserve(more);
+  layer.position.reserve(more);
+}
+
 // S never falls (spec I2), whatever a broken kernel hands in: the comparison is false for NaN.
 float Strengthened(float strength, float gained, float cap) {
   return std::min(strength + (gained > 0 ? gained : 0), cap);
@@ -34,6 +44,7 @@ void RetentionState::Append(base::Position position, base::Tick now) {
   EBB_CHECK(position == next_position_);
   ++next_position_;
   for (LayerState& layer : layers_) {
+    if (layer.strength.size() == layer.strength.capacity()) Grow(layer);
     layer.strength.push_back(rule_.initial_strength);
     layer.last_reset.push_back(now);
     layer.born.push_back(now);

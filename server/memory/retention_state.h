@@ -1,6 +1,7 @@
 // Strength and last reset of every live token in every layer, by slot (memory-spec 2.3).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -42,6 +43,9 @@ class RetentionState {
   };
 
   RetentionState(uint32_t layers, UpdateRule rule);
+
+  // About the most that a token takes in a layer, spare room for growth included.
+  static constexpr size_t kBytesPerToken = 2 * sizeof(base::Tick) + sizeof(float) + sizeof(base::Position) + 2;
 
   uint32_t layers() const { return static_cast<uint32_t>(layers_.size()); }
   const LayerState& layer(uint32_t l) const { return layers_[l]; }

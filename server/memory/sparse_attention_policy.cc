@@ -17,21 +17,6 @@ using base::Tick;
 
 namespace {
 
-// Sorted and merged, so that one binary search answers for any number of ranges.
-std::vector<base::TokenRange> Merged(std::vector<base::TokenRange> ranges) {
-  std::sort(ranges.begin(), ranges.end(),
-            [](const base::TokenRange& a, const base::TokenRange& b) { return a.begin < b.begin; });
-  std::vector<base::TokenRange> merged;
-  for (const base::TokenRange& range : ranges) {
-    if (!merged.empty() && range.begin <= merged.back().end) {
-      merged.back().end = std::max(merged.back().end, range.end);
-    } else {
-      merged.push_back(range);
-    }
-  }
-  return merged;
-}
-
 struct Candidate {
   double expiry = 0;
   Position position = 0;
@@ -192,15 +177,10 @@ SparseAttentionPolicy::SparseAttentionPolicy(const base::MemoryParameters& param
             parameters.vote_layers == base::VoteLayers::kAll ? layers : FirstHalf(layers);
         return Electorate{0, voters, std::max(1u, CeilFraction(parameters.vote_ratio, voters))};
       }()),
-      log_threshold_(-std::log(parameters.forget_threshold)),  // 1 / theta may overflow
-      pins_(Merged(parameters.pinned)) {}
+      log_threshold_(-std::log(parameters.forget_threshold)) {}  // 1 / theta may overflow
 
 bool SparseAttentionPolicy::AlwaysKept(Position position) const {
-  if (position < parameters().sink_tokens) return true;
-  const auto after =
-      std::upper_bound(pins_.begin(), pins_.end(), position,
-                       [](Position p, const base::TokenRange& range) { return p < range.begin; });
-  return after != pins_.begin() && position < std::prev(after)->end;
+  return position < parameters().sink_tokens || parameters().pinned.Contains(position);
 }
 
 std::vector<ExpiryIndex>& SparseAttentionPolicy::Bounds(const RetentionState& state) const {

@@ -36,8 +36,7 @@ class SparseAttentionPolicy final : public FadingPolicy {
 
   const uint32_t layers_;
   const Electorate consensus_;
-  const double log_threshold_;                // ln(1 / forget_threshold)
-  const std::vector<base::TokenRange> pins_;  // disjoint, rising
+  const double log_threshold_;  // ln(1 / forget_threshold)
 };
 
 }  // namespace ebbinghaus::memory

@@ -95,6 +95,7 @@ class StreamAnswer final : public Answer, public std::enable_shared_from_this<St
   // Sends the next message, or waits for an event.
   void Pump() {
     while (next_ == messages_.size()) {
+      if (mailbox_->for_courier()) return Wait();
       std::optional<scheduler::Event> event = mailbox_->Pop();
       if (!event) return Wait();
       if (const auto* status = std::get_if<absl::Status>(&*event)) return End(*status);

@@ -84,7 +84,7 @@ void FillMemory(base::GenerationMode mode, const base::MemoryParameters& memory,
   out->set_recent_tokens(memory.recent_tokens);
   out->set_min_live_tokens(memory.min_live_tokens);
   out->set_max_live_tokens(memory.max_live_tokens);
-  for (const base::TokenRange& range : memory.pinned) {
+  for (const base::TokenRange& range : memory.pinned.ranges()) {
     v1::TokenRange* pinned = out->add_pinned();
     pinned->set_begin(range.begin);
     pinned->set_end(range.end);

@@ -111,7 +111,13 @@ memory::ParameterOverrides MemoryFromProto(const v1::MemoryParameters& p, base::
   memory.observe_interval = EBB_OPTIONAL(p, observe_interval);
   memory.prompt_ticks = EBB_OPTIONAL(p, prompt_ticks);
   memory.prompt_window_tokens = EBB_OPTIONAL(p, prompt_window_tokens);
-  memory.pinned.reserve(static_cast<size_t>(p.pinned_size()));
+  const auto pinned = static_cast<size_t>(p.pinned_size());
+  if (pinned > memory::kMaxPinnedRanges) {
+    violations.Add("memory.pinned", absl::StrCat("must have at most ", memory::kMaxPinnedRanges,
+                                                 " ranges, has ", pinned, "; join those that touch"));
+    return memory;
+  }
+  memory.pinned.reserve(pinned);
   for (int i = 0; i < p.pinned_size(); ++i) {
     // An end left out would silently pin nothing.
     if (!p.pinned(i).has_end()) {

@@ -26,11 +26,12 @@ class BorrowedEngine final : public base::Engine {
   explicit BorrowedEngine(base::Engine* engine) : engine_(engine) {}
 
   const base::ModelInfo& model() const override { return engine_->model(); }
-  absl::StatusOr<base::SequenceId> Add(base::SequenceSpec spec) override { return engine_->Add(std::move(spec)); }
+  absl::StatusOr<base::SequenceId> Add(const base::SequenceSpec& spec) override { return engine_->Add(spec); }
   std::vector<base::StepOutcome> Step(const std::vector<base::StepItem>& plan) override { return engine_->Step(plan); }
   base::MemoryStats Stats(base::SequenceId sequence) const override { return engine_->Stats(sequence); }
-  std::vector<base::TokenWeights> Weights(base::SequenceId sequence) const override {
-    return engine_->Weights(sequence);
+  base::TokenWeights Weights(base::SequenceId sequence, uint32_t layer, base::Position begin,
+                             base::Position end) const override {
+    return engine_->Weights(sequence, layer, begin, end);
   }
   void Remove(base::SequenceId sequence) override { engine_->Remove(sequence); }
   uint32_t cached_prompt_tokens(base::SequenceId sequence) const override {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <exception>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/retry.h"
@@ -54,8 +55,10 @@ Loop::Progress Loop::RunOneStep(std::optional<base::TimePoint> drain_deadline) {
   const base::TimePoint now = clock_->Now();
   turn_began_ = now;
   const bool last_step = Passed(drain_deadline, now);
+  EndUnread(now);
   EndEvicted(now);
   EndLostRequests(now);
+  EndLaggard(now);
   if (last_step) {
     EndUnstarted();
   } else {
@@ -66,13 +69,14 @@ Loop::Progress Loop::RunOneStep(std::optional<base::TimePoint> drain_deadline) {
     PublishGauges();  // a step over a long prompt takes a while
     RunStep(plan, last_step);
   }
+  const bool told = TellWeights(last_step);
   running_.erase(std::remove(running_.begin(), running_.end(), nullptr), running_.end());
   PublishGauges();
   TellEndings();
   Progress progress;
-  progress.stepped = !plan.empty();
+  progress.stepped = !plan.empty() || told;
   progress.idle = running_.empty() && queue_->waiting().requests == 0;
-  if (!progress.stepped && !progress.idle) progress.wake_at = NextDeadline(drain_deadline);
+  if (!progress.stepped) progress.wake_at = NextDeadline(progress.idle ? std::nullopt : drain_deadline);
   turn_began_ = base::TimePoint::min();
   return progress;
 }
@@ -80,10 +84,7 @@ Loop::Progress Loop::RunOneStep(std::optional<base::TimePoint> drain_deadline) {
 // Cancelled, out of time, or not read for too long.
 void Loop::EndLostRequests(base::TimePoint now) {
   for (Running& request : running_) {
-    std::optional<absl::Status> status = WhyLost(*request, now);
-    if (!status) continue;
-    Fail(*request, *std::move(status));
-    request.reset();
+    if (std::optional<absl::Status> status = WhyLost(*request, now)) EndRunning(request, *std::move(status));
   }
   running_.erase(std::remove(running_.begin(), running_.end(), nullptr), running_.end());
   const auto lost = queue_->TakeIf([now](const QueuedRequest& queued) {
@@ -108,14 +109,75 @@ std::optional<absl::Status> Loop::WhyLost(const RunningRequest& request, base::T
     return absl::DeadlineExceededError(
         absl::StrCat("the deadline passed after ", request.generated_tokens(), " tokens"));
   }
-  if (request.paused_since() && now - *request.paused_since() >= options_.slow_reader_timeout &&
-      request.mailbox()->full()) {
+  const std::optional<base::TimePoint>& paused = request.pauses().since();
+  if (paused && now - *paused >= options_.slow_reader_timeout && request.mailbox()->full()) {
     metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
     request.mailbox()->Abandon();
     return absl::CancelledError(absl::StrCat("the stream was not read for ",
                                              base::Seconds(options_.slow_reader_timeout), " s (slow-reader-timeout)"));
   }
   return std::nullopt;
+}
+
+void Loop::EndRunning(Running& request, absl::Status status) {
+  Fail(*request, std::move(status));
+  request.reset();
+}
+
+// Somebody waits for what those that run hold.
+bool Loop::Contended() const {
+  return (running_.size() >= options_.max_batch || !tried_.empty()) && queue_->waiting().requests > 0;
+}
+
+// While somebody waits, the one who lags behind most goes, if it is too much; one at a time, since that may be enough.
+void Loop::EndLaggard(base::TimePoint now) {
+  if (running_.empty() || !Contended()) return;
+  const auto laggard = std::max_element(running_.begin(), running_.end(), [now](const Running& a, const Running& b) {
+    return a->pauses().spent(now) < b->pauses().spent(now);
+  });
+  if ((*laggard)->pauses().spent(now) < options_.slow_reader_timeout) return;
+  metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
+  (*laggard)->mailbox()->Abandon();
+  EndRunning(*laggard, absl::CancelledError(absl::StrCat(
+                           "the stream was read too slowly while others waited: it was paused for more than ",
+                           base::Seconds(options_.slow_reader_timeout), " s in all (slow-reader-timeout)")));
+  running_.erase(laggard);
+}
+
+// Streams whose last events nobody takes.
+void Loop::EndUnread(base::TimePoint now) {
+  std::map<std::string, size_t> bytes;  // by owner
+  size_t all = 0;
+  std::erase_if(unread_, [&](const Unread& stream) {
+    if (stream.mailbox->done()) return true;
+    const base::TimePoint read = std::max(stream.ended, stream.mailbox->last_read().value_or(stream.ended));
+    if (now - read >= options_.slow_reader_timeout || now - stream.ended >= kUnreadTimeouts * options_.slow_reader_timeout) {
+      metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
+      stream.mailbox->Abandon();
+      return true;
+    }
+    const size_t holds = stream.mailbox->bytes() + kUnreadStreamBytes;
+    bytes[stream.owner] += holds;
+    all += holds;
+    return false;
+  });
+  while (all > kMaxUnreadBytes && !bytes.empty()) {
+    const auto most = std::max_element(bytes.begin(), bytes.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    const auto oldest = std::find_if(unread_.begin(), unread_.end(),
+                                     [&](const Unread& stream) { return stream.owner == most->first; });
+    if (oldest == unread_.end()) {  // its streams were read meanwhile, and so freed less than was counted
+      all -= std::min(all, most->second);
+      bytes.erase(most);
+      continue;
+    }
+    const size_t holds = std::min(all, oldest->mailbox->bytes() + kUnreadStreamBytes);
+    metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
+    oldest->mailbox->Abandon();
+    unread_.erase(oldest);
+    most->second -= std::min(most->second, holds);
+    all -= holds;
+  }
 }
 
 // Draining has no time left: who has no token yet will not get one.
@@ -152,6 +214,7 @@ void Loop::StartWaiting() {
     }
   }
   queue_->SetMemoryShort(!tried_.empty());
+  EndEvicted(clock_->Now());
 }
 
 // Of those that have been passed often enough, the first to be tried holds up all others.
@@ -191,12 +254,18 @@ Loop::Start Loop::StartOne(QueuedRequest& queued) {
 std::vector<StepItem> Loop::Plan(bool last_step, base::TimePoint now) {
   std::vector<SequenceView> views;
   uint32_t decoding = 0, running = 0;
+  bool others = false;  // who do not owe for reports
   for (const Running& request : running_) {
     views.push_back(request->View(now));
     if (last_step) views.back().paused = false;
-    if (views.back().paused) continue;
+    if (request->ending()) views.back().paused = true;
+    others |= !views.back().paused && !reports_.Owes(views.back().sequence);
+  }
+  for (SequenceView& view : views) {
+    view.paused |= others && !last_step && reports_.Owes(view.sequence);
+    if (view.paused) continue;
     ++running;
-    decoding += views.back().unread_prompt_tokens == 0;
+    decoding += view.unread_prompt_tokens == 0;
   }
   return PlanStep(views, budget_.PromptTokens(decoding, running));
 }
@@ -207,7 +276,10 @@ void Loop::RunStep(const std::vector<StepItem>& plan, bool last_step) {
   std::vector<StepOutcome> outcomes = EngineStep(plan);
   const base::TimePoint ended = clock_->Now();
   metrics_->StepEnded(static_cast<uint32_t>(plan.size()));
-  Learn(plan, ended - began);
+  base::Duration took = ended - began;  // beside reports
+  for (const StepOutcome& outcome : outcomes) took -= std::min(took, outcome.report_time);
+  Learn(plan, took);
+  reports_.Pay(took);
   size_t next = 0;  // the plan has the order of running_
   for (Running& request : running_) {
     if (next == plan.size() || plan[next].sequence != request->sequence()) continue;
@@ -257,13 +329,40 @@ void Loop::Take(RunningRequest& request, const StepItem& item, StepOutcome outco
     // Whatever the engine calls it, the request is not to blame.
     return Fail(request, absl::InternalError(outcome.status.message()));
   }
+  base::Duration report = outcome.report_time;
+  const base::TimePoint began = clock_->Now();
   try {
     auto end = request.OnStep(item, std::move(outcome), step_number_, last_step, now);
     if (!end.ok()) return Fail(request, end.status());
-    if (*end) Finish(request, **end);
+    if (request.wants_reports()) report += clock_->Now() - began;
+    reports_.Owe(request.sequence(), report);
+    if (!*end) return;
+    if (request.wants_weights()) return request.BeginWeights(**end);
+    Finish(request, **end);
   } catch (const std::exception& error) {
     Fail(request, Thrown(error));
   }
+}
+
+// Those that ended but for their token weights: a piece each in a turn. Returns whether there is more to do at once.
+bool Loop::TellWeights(bool last_step) {
+  bool told = false;
+  for (Running& request : running_) {
+    if (request == nullptr || !request->ending()) continue;
+    try {
+      while (request->TellWeights(last_step)) {
+        told = true;
+        if (!last_step) break;
+      }
+    } catch (const std::exception& error) {
+      EndRunning(request, Thrown(error));
+      continue;
+    }
+    if (!request->told_weights()) continue;
+    Finish(*request, *request->ending());
+    request.reset();
+  }
+  return told;
 }
 
 void Loop::Finish(RunningRequest& request, FinishReason reason) {
@@ -293,7 +392,7 @@ void Loop::FailQueued(const QueuedRequest& queued, absl::Status status) {
   summary.status = status;
   summary.queue = clock_->Now() - queued.queued;
   Report(std::move(summary), queued.request.arrival, /*ran=*/false);
-  endings_.emplace_back(queued.mailbox, std::move(status));
+  endings_.push_back({queued.mailbox, queued.request.client.owner, std::move(status)});
 }
 
 void Loop::CountCancel(const Mailbox& mailbox, base::TimePoint now) {
@@ -308,9 +407,10 @@ void Loop::Leave(RunningRequest& request, RequestSummary summary, Event last) {
     LogError("remove_failed", {{"id", request.request_id()}, {"error", error.what()}});
   }
   tried_.clear();
+  reports_.Forget(request.sequence());
   queue_->Release(request.queued());
   Report(std::move(summary), request.arrival(), /*ran=*/true);
-  endings_.emplace_back(request.mailbox(), std::move(last));
+  endings_.push_back({request.mailbox(), request.queued().request.client.owner, std::move(last)});
 }
 
 void Loop::Report(RequestSummary summary, base::TimePoint arrival, bool ran) {
@@ -343,15 +443,28 @@ void Loop::PublishGauges() {
 }
 
 void Loop::TellEndings() {
-  for (auto& [mailbox, last] : endings_) mailbox->Push(std::move(last));
+  const base::TimePoint now = clock_->Now();
+  for (Ending& ending : endings_) {
+    ending.mailbox->Push(std::move(ending.last));
+    if (!ending.mailbox->done()) unread_.push_back({std::move(ending.mailbox), std::move(ending.owner), now});
+  }
   endings_.clear();
 }
 
 std::optional<base::TimePoint> Loop::NextDeadline(std::optional<base::TimePoint> drain_deadline) const {
   std::optional<base::TimePoint> next = Earlier(drain_deadline, queue_->EarliestDeadline());
+  const bool contended = Contended();
   for (const Running& request : running_) {
     next = Earlier(next, request->deadline());
-    if (request->paused_since()) next = Earlier(next, *request->paused_since() + options_.slow_reader_timeout);
+    const std::optional<base::TimePoint>& paused = request->pauses().since();
+    if (!paused) continue;
+    next = Earlier(next, *paused + options_.slow_reader_timeout);
+    if (contended) next = Earlier(next, *paused + options_.slow_reader_timeout - request->pauses().spent(*paused));
+  }
+  for (const Unread& stream : unread_) {
+    const base::TimePoint read = std::max(stream.ended, stream.mailbox->last_read().value_or(stream.ended));
+    next = Earlier(next, std::min(read + options_.slow_reader_timeout,
+                                  stream.ended + kUnreadTimeouts * options_.slow_reader_timeout));
   }
   return next;
 }

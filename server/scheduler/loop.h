@@ -14,6 +14,7 @@
 #include "server/base/engine.h"
 #include "server/metrics/metrics.h"
 #include "server/scheduler/planner.h"
+#include "server/scheduler/report_budget.h"
 #include "server/scheduler/running_request.h"
 #include "server/scheduler/step_budget.h"
 #include "server/scheduler/waiting_queue.h"
@@ -32,6 +33,13 @@ struct LoopOptions {
 // A request that finds no K/V memory is passed by at most this many that need less; then memory is kept for it: nobody else
 // starts until it fits.
 inline constexpr uint32_t kMaxOvertakes = 16;
+
+// What streams that have ended may keep until it is read, all together; beyond that the owner with most loses its oldest.
+inline constexpr size_t kMaxUnreadBytes = 16 << 20;
+// Counted for each beside its events: the call itself.
+inline constexpr size_t kUnreadStreamBytes = 32 << 10;
+// A stream that has ended must have been read after this many times slow_reader_timeout, however slowly.
+inline constexpr int kUnreadTimeouts = 4;
 
 // One thread calls RunOneStep; the other methods may be called from any.
 class Loop {
@@ -66,6 +74,11 @@ class Loop {
   std::optional<absl::Status> WhyLost(const RunningRequest& request, base::TimePoint now);
   void EndUnstarted();
   void EndEvicted(base::TimePoint now);
+  void EndUnread(base::TimePoint now);
+  bool Contended() const;
+  void EndLaggard(base::TimePoint now);
+  void EndRunning(Running& request, absl::Status status);
+  bool TellWeights(bool last_step);
   void StartWaiting();
   QueuedRequest* NextToStart() const;
   enum class Start { kDone, kNoMemory };
@@ -101,7 +114,20 @@ class Loop {
   // Of these, those tried since a request last left; before the next one does, they would fail again.
   std::vector<QueuedRequest*> tried_;
   // Last events, told after gauges and ids show that the request is gone.
-  std::vector<std::pair<std::shared_ptr<Mailbox>, Event>> endings_;
+  struct Ending {
+    std::shared_ptr<Mailbox> mailbox;
+    std::string owner;
+    Event last;
+  };
+  std::vector<Ending> endings_;
+  // Streams that have ended and that their readers have not taken yet, in that order.
+  struct Unread {
+    std::shared_ptr<Mailbox> mailbox;
+    std::string owner;
+    base::TimePoint ended;
+  };
+  std::vector<Unread> unread_;
+  ReportBudget reports_;
 
   std::atomic<base::TimePoint> turn_began_{base::TimePoint::min()};  // min: between turns
   std::atomic<uint32_t> running_count_{0};

@@ -15,6 +15,7 @@ std::optional<absl::Status> EndingOfCancelled(const Event& event) {
 void Mailbox::Push(Event event) {
   size_t bytes = SizeBytes(event);
   std::function<void()> ready;
+  bool large = false;
   {
     MutexLock lock(mutex_);
     if (cancelled_) {
@@ -26,9 +27,27 @@ void Mailbox::Push(Event event) {
     events_.push_back({std::move(event), bytes});
     bytes_ += bytes;
     ready.swap(ready_);
+    large = NextIsLarge();
   }
-  if (ready) ready();
+  Call(std::move(ready), large);
 }
+
+bool Mailbox::NextIsLarge() const {
+  return courier_ != nullptr && !events_.empty() && events_.front().bytes > kLargeEventBytes && !Courier::Here();
+}
+
+void Mailbox::Call(std::function<void()> ready, bool large) {
+  if (!ready) return;
+  if (large) return courier_->Post(std::move(ready));
+  ready();
+}
+
+bool Mailbox::for_courier() const {
+  MutexLock lock(mutex_);
+  return NextIsLarge();
+}
+
+void Mailbox::SetCourier(std::shared_ptr<Courier> courier) { courier_ = std::move(courier); }
 
 bool Mailbox::full() const {
   MutexLock lock(mutex_);
@@ -38,6 +57,21 @@ bool Mailbox::full() const {
 bool Mailbox::cancelled() const {
   MutexLock lock(mutex_);
   return cancelled_;
+}
+
+size_t Mailbox::bytes() const {
+  MutexLock lock(mutex_);
+  return bytes_;
+}
+
+std::optional<base::TimePoint> Mailbox::last_read() const {
+  MutexLock lock(mutex_);
+  return last_read_;
+}
+
+bool Mailbox::done() const {
+  MutexLock lock(mutex_);
+  return hang_up_ == nullptr && (cancelled_ || events_.empty());
 }
 
 std::optional<base::TimePoint> Mailbox::cancelled_at() const {
@@ -71,6 +105,7 @@ std::optional<Event> Mailbox::Pop() {
   {
     MutexLock lock(mutex_);
     if (events_.empty()) return std::nullopt;
+    if (clock_ != nullptr) last_read_ = clock_->Now();
     const bool was_full = bytes_ >= capacity_bytes_;
     event = std::move(events_.front().event);
     bytes_ -= events_.front().bytes;
@@ -83,14 +118,15 @@ std::optional<Event> Mailbox::Pop() {
 
 void Mailbox::OnReady(std::function<void()> ready) {
   std::function<void()> replaced;
-  bool at_once;
+  bool at_once, large;
   {
     MutexLock lock(mutex_);
     replaced.swap(ready_);
     at_once = !events_.empty();
+    large = NextIsLarge();
     if (!at_once) ready_ = std::move(ready);
   }
-  if (at_once && ready) ready();
+  if (at_once) Call(std::move(ready), large);
 }
 
 void Mailbox::Cancel() {

@@ -7,6 +7,12 @@ namespace ebbinghaus::scheduler {
 
 using base::FinishReason;
 
+namespace {
+
+constexpr base::Position kWeightsPerEvent = 8192;
+
+}  // namespace
+
 RunningRequest::RunningRequest(std::unique_ptr<QueuedRequest> queued, base::SequenceId sequence,
                                RunningContext context, uint64_t step_number, base::TimePoint now)
     : queued_(std::move(queued)),
@@ -25,12 +31,8 @@ RunningRequest::RunningRequest(std::unique_ptr<QueuedRequest> queued, base::Sequ
 
 SequenceView RunningRequest::View(base::TimePoint now) {
   const bool paused = mailbox()->full();
-  if (paused && !paused_since_) {
-    context_.metrics->CountBackpressure(metrics::Backpressure::kPaused);
-    paused_since_ = now;
-  } else if (!paused) {
-    paused_since_.reset();
-  }
+  if (paused && !pauses_.since()) context_.metrics->CountBackpressure(metrics::Backpressure::kPaused);
+  pauses_.Set(paused, now);
   return {sequence_, static_cast<uint32_t>(spec().prompt.size()) - read_, last_read_step_, paused};
 }
 
@@ -82,11 +84,10 @@ std::optional<FinishReason> RunningRequest::OnToken(base::SampledToken token, bo
 
 // Whether the token itself, or its number, ends the generation. Stop strings are another matter.
 std::optional<FinishReason> RunningRequest::EndAt(base::TokenId id, bool last_step) const {
-  const auto contains = [id](const std::vector<base::TokenId>& ids) {
-    return std::find(ids.begin(), ids.end(), id) != ids.end();
-  };
-  if (contains(queued_->request.eos_token_ids)) return FinishReason::kEos;
-  if (contains(spec().end_token_ids)) return FinishReason::kStop;
+  const std::vector<base::TokenId>& eos = queued_->request.eos_token_ids;
+  const std::vector<base::TokenId>& ends = spec().end_token_ids;  // sorted
+  if (std::find(eos.begin(), eos.end(), id) != eos.end()) return FinishReason::kEos;
+  if (std::binary_search(ends.begin(), ends.end(), id)) return FinishReason::kStop;
   if (generated_ >= spec().max_new_tokens) return FinishReason::kLength;
   if (last_step) return FinishReason::kDraining;
   return std::nullopt;
@@ -101,6 +102,7 @@ void RunningRequest::CountToken(const base::SampledToken& token, base::TimePoint
   }
   last_token_ = now;
   ++generated_;
+  pauses_.EarnToken();
   live_ = token.live_tokens;
   context_.metrics->AddGeneratedTokens(mode(), 1);
   // The last sampled token is not in the cache yet.
@@ -139,15 +141,32 @@ Finished RunningRequest::Finish(FinishReason reason) {
       context_.metrics->ObserveRetention(mode(), layer.mean_retention);
     }
   }
-  if (spec().return_token_weights && prompt_read()) {
-    for (base::TokenWeights& weights : context_.engine->Weights(sequence_)) {
-      MemoryEvent event;
-      event.step = generated_ - 1;
-      event.token_weights.push_back(std::move(weights));
-      mailbox()->Push(std::move(event));
-    }
-  }
   return finished;
+}
+
+bool RunningRequest::wants_reports() const {
+  return queued_->request.memory_every_n_tokens > 0 || spec().attention || spec().return_logprobs ||
+         spec().return_token_weights;
+}
+
+bool RunningRequest::wants_weights() const {
+  return spec().return_token_weights && prompt_read() && mode() != base::GenerationMode::kBaseline;
+}
+
+bool RunningRequest::TellWeights(bool even_if_full) {
+  if (told_weights() || (mailbox()->full() && !even_if_full)) return false;
+  const base::Position positions = read_ + generated_ - 1;  // the last sampled token is in no cache
+  const base::Position end = std::min(positions, told_positions_ + kWeightsPerEvent);
+  MemoryEvent event;
+  event.step = generated_ - 1;
+  event.token_weights.push_back(context_.engine->Weights(sequence_, told_layers_, told_positions_, end));
+  mailbox()->Push(std::move(event));
+  told_positions_ = end;
+  if (end == positions) {
+    ++told_layers_;
+    told_positions_ = 0;
+  }
+  return true;
 }
 
 base::Duration RunningRequest::DecodeDuration() const {

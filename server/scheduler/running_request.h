@@ -10,6 +10,7 @@
 #include "server/base/engine.h"
 #include "server/metrics/metrics.h"
 #include "server/scheduler/output_text.h"
+#include "server/scheduler/pause_budget.h"
 #include "server/scheduler/planner.h"
 #include "server/scheduler/request_log.h"
 #include "server/scheduler/waiting_queue.h"
@@ -45,8 +46,10 @@ class RunningRequest {
 
   // Also notes when the reader begins to lag behind.
   SequenceView View(base::TimePoint now);
-  // Since when the reader has left the mailbox full, as of the last View.
-  const std::optional<base::TimePoint>& paused_since() const { return paused_since_; }
+  // How the reader has kept up, as of the last View.
+  const PauseBudget& pauses() const { return pauses_; }
+  // It asked for more than its tokens and their text, which costs time of the engine's.
+  bool wants_reports() const;
 
   // Takes what a step brought and tells the reader. `last_step`: the server does not run another. Returns why the
   // generation ends here, if it does; the reader is not told that yet.
@@ -54,8 +57,15 @@ class RunningRequest {
   absl::StatusOr<std::optional<base::FinishReason>> OnStep(const base::StepItem& item, base::StepOutcome outcome,
                                                            uint64_t step_number, bool last_step, base::TimePoint now);
 
-  // Tells the reader the token weights it asked for, and returns what it is to be told last. The sequence must still
-  // be in the engine.
+  // It has ended but for the token weights that its reader asked for, which it takes no part in steps for.
+  void BeginWeights(base::FinishReason reason) { ending_ = reason; }
+  const std::optional<base::FinishReason>& ending() const { return ending_; }
+  bool wants_weights() const;
+  // Tells the reader the next piece, unless its mailbox is full and it matters; false when nothing was told.
+  bool TellWeights(bool even_if_full);
+  bool told_weights() const { return told_layers_ == context_.engine->model().layers; }
+
+  // Returns what the reader is to be told last. The sequence must still be in the engine.
   Finished Finish(base::FinishReason reason);
 
   // For the log; without the ending.
@@ -84,7 +94,10 @@ class RunningRequest {
   uint32_t live_;
   uint32_t forgotten_ = 0;
   base::TimePoint first_token_, last_token_;
-  std::optional<base::TimePoint> paused_since_;
+  PauseBudget pauses_;
+  std::optional<base::FinishReason> ending_;
+  uint32_t told_layers_ = 0;  // whose token weights the reader has been told
+  base::Position told_positions_ = 0;  // of the next layer
   std::string matched_stop_;
   std::string answer_;  // with keep_answer
 };

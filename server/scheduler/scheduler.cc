@@ -63,6 +63,7 @@ class Scheduler::Impl {
     }
     if (!admitted) return refuse(metrics::Rejection::kInvalidArgument, violations->ToStatus());
     auto mailbox = std::make_shared<Mailbox>(options_.mailbox_bytes, clock_);
+    mailbox->SetCourier(courier_);
     mailbox->SetWake([signal = signal_] { signal->Notify(); });
     auto queued = std::make_unique<QueuedRequest>(QueuedRequest{*std::move(admitted), mailbox, clock_->Now()});
     if (std::optional<Refusal> refusal = queue_.Push(std::move(queued))) {
@@ -150,6 +151,7 @@ class Scheduler::Impl {
   const uint64_t kv_capacity_bytes_;
   // Mailboxes may outlive this, and ring it.
   const std::shared_ptr<WakeSignal> signal_ = std::make_shared<WakeSignal>();
+  const std::shared_ptr<Courier> courier_ = std::make_shared<Courier>();
   WaitingQueue queue_;
   Loop loop_;
 

@@ -26,7 +26,7 @@ void CheckRanges(base::GenerationMode mode, const base::MemoryParameters& p) {
   EBB_CHECK(p.min_live_tokens >= 1 && p.observe_interval >= 1 && p.prompt_ticks <= kMaxPromptTicks);
   EBB_CHECK(p.prompt_ticks == 0 || p.prompt_observation != base::PromptObservation::kLast);
   EBB_CHECK((p.prompt_window_tokens > 0) == (p.prompt_observation == base::PromptObservation::kWindow));
-  for (const base::TokenRange& range : p.pinned) EBB_CHECK(range.begin < range.end);
+  for (const base::TokenRange& range : p.pinned.ranges()) EBB_CHECK(range.begin < range.end);
   if (p.max_live_tokens > 0) {
     EBB_CHECK(p.max_live_tokens >= p.min_live_tokens && p.max_live_tokens > uint64_t{p.sink_tokens} + p.recent_tokens);
     EBB_CHECK(mode == base::GenerationMode::kSparseAttention);

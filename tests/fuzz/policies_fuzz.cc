@@ -44,10 +44,12 @@ base::MemoryParameters ReadParameters(FuzzedDataProvider& in) {
   p.prompt_window_tokens = p.prompt_observation == base::PromptObservation::kWindow ? in.ConsumeIntegralInRange<uint32_t>(1, 9) : 0;
   if (p.prompt_observation != base::PromptObservation::kLast) p.prompt_ticks = in.ConsumeIntegralInRange<uint32_t>(0, 1000);
   if (in.ConsumeBool()) p.strength_cap = p.initial_strength * real(1, 10, 2);
+  std::vector<base::TokenRange> pinned;
   for (int i = in.ConsumeIntegralInRange(0, 2); i > 0; --i) {
     const auto begin = in.ConsumeIntegralInRange<base::Position>(0, 40);
-    p.pinned.push_back({begin, begin + in.ConsumeIntegralInRange<base::Position>(1, 4)});
+    pinned.push_back({begin, begin + in.ConsumeIntegralInRange<base::Position>(1, 4)});
   }
+  p.pinned = base::TokenRanges(std::move(pinned));
   const uint64_t least = uint64_t{p.sink_tokens} + p.recent_tokens + 8 + 1;  // 8: the most that can be pinned
   if (in.ConsumeBool() && least < 100) {
     p.max_live_tokens = std::max(p.min_live_tokens, static_cast<uint32_t>(least) + in.ConsumeIntegralInRange<uint32_t>(0, 20));
@@ -98,7 +100,8 @@ class Run {
   bool Protected(base::Position position) const {
     const base::Position next = state_.next_position();
     if (position < p_.sink_tokens || next - position <= p_.recent_tokens) return true;
-    return std::any_of(p_.pinned.begin(), p_.pinned.end(),
+    const absl::Span<const base::TokenRange> pinned = p_.pinned.ranges();
+    return std::any_of(pinned.begin(), pinned.end(),
                        [&](const base::TokenRange& range) { return position >= range.begin && position < range.end; });
   }
 

@@ -2,6 +2,7 @@
 // events, live sets, strengths, resets and logits (I8), whatever the prompt's chunks (I21). And what needs no reference: modes
 // in which nothing fades are baseline (I11), and soft modes leave K/V alone (I12).
 #include <algorithm>
+#include <limits>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -77,8 +78,16 @@ void ExpectLayers(const engine::Sequence& sequence, const json& layers) {
   }
 }
 
+std::vector<base::TokenWeights> AllWeights(const engine::Sequence& sequence) {
+  std::vector<base::TokenWeights> weights;
+  for (uint32_t l = 0; l < sequence.cache().layers(); ++l) {
+    weights.push_back(sequence.TokenWeights(l, 0, std::numeric_limits<base::Position>::max()));
+  }
+  return weights;
+}
+
 void ExpectWeights(const engine::Sequence& sequence, const json& layers) {
-  const std::vector<base::TokenWeights> weights = sequence.Weights();
+  const std::vector<base::TokenWeights> weights = AllWeights(sequence);
   ASSERT_EQ(weights.size(), layers.size());
   for (uint32_t l = 0; l < layers.size(); ++l) {
     const auto positions = layers[l]["positions"].get<std::vector<base::Position>>();
@@ -259,7 +268,7 @@ TEST_P(MemoryInvariants, SoftModesNeverChangeStoredKeysAndValues) {
         before = StoredKv(sequence, model, kPrompt + step);
       }
       EXPECT_EQ(StoredKv(sequence, model, kPrompt), of_the_prompt);
-      const std::vector<base::TokenWeights> weights = sequence.Weights();
+      const std::vector<base::TokenWeights> weights = AllWeights(sequence);
       EXPECT_LT(weights[0].retention[0], 0.01) << "the test is about tokens that have faded";
     }
   }

@@ -326,7 +326,7 @@ class FragileDecoder final : public model::Decoder {
 
 class EnginePrefixes : public testing::Test {
  protected:
-  void Make(uint64_t pages = 300, bool prefix_cache = true) {
+  void Make(uint64_t pages = 300, bool prefix_cache = true, uint64_t state_allowance_bytes = uint64_t{1} << 30) {
     auto fragile = std::make_unique<FragileDecoder>(Load(Form{"packed_f32"}));
     decoder_ = fragile.get();
     page_bytes_ = decoder_->page_shape().page_bytes();
@@ -335,6 +335,7 @@ class EnginePrefixes : public testing::Test {
     engine::EngineOptions options;
     options.kv_memory_bytes = pages * page_bytes_;
     options.prefix_cache = prefix_cache;
+    options.state_allowance_bytes = state_allowance_bytes;
     engine_ = engine::MakeEngine(std::move(loaded), options).value();
   }
   absl::StatusOr<base::SequenceId> Add(const std::vector<TokenId>& prompt, uint32_t new_tokens = 4, const char* way = "baseline",
@@ -382,6 +383,34 @@ TEST_F(EnginePrefixes, AreFoundCountedAndFreeWhenNobodyRuns) {
   EXPECT_EQ(engine_->kv_cached_bytes(), 0u);
   engine_->Remove(id);
   EXPECT_EQ(engine_->kv_used_bytes(), 0u);
+}
+
+// With and without room for it in the workspace.
+TEST_F(EnginePrefixes, WhatSequencesNeedBesideTheirKvIsCountedWhenTheyAreAdmitted) {
+  const auto fit = [&](const char* way, uint64_t allowance) {
+    Make(/*pages=*/3000, true, allowance);
+    std::vector<base::SequenceId> ids;
+    for (uint32_t salt = 1; ids.size() < 1000; ++salt) {
+      const absl::StatusOr<base::SequenceId> id = Add(Text(salt, 100), 28, way);
+      if (!id.ok()) {
+        EXPECT_TRUE(absl::IsResourceExhausted(id.status()));
+        break;
+      }
+      ids.push_back(*id);
+    }
+    const size_t fitted = ids.size();
+    engine_->Remove(ids.back());
+    EXPECT_TRUE(Add(Text(2000, 100), 28, way).ok()) << "what it held is free again";
+    return fitted;
+  };
+  EXPECT_EQ(fit("sparse", uint64_t{1} << 30), 125u) << "8 pages in each of 3 layers";
+  const size_t counted = fit("sparse", 0);
+  EXPECT_LT(counted, 125u);
+  EXPECT_GT(counted, 10u);
+  EXPECT_LT(counted, fit("baseline", 0)) << "it keeps no state";
+  const size_t some = fit("sparse", 100'000);
+  EXPECT_GT(some, counted);
+  EXPECT_LT(some, 125u);
 }
 
 TEST_F(EnginePrefixes, AnIdenticalPromptNeverGivesItsLastRow) {

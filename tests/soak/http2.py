@@ -12,6 +12,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6
 ACK = END_STREAM = 1
 END_HEADERS = 4
 CANCEL = 8
+INITIAL_WINDOW_SIZE = 4
 
 
 def frame(kind, flags, stream, payload=b""):
@@ -27,20 +28,23 @@ def literal(text):
 class Connection:
     """One HTTP/2 connection. Use from one task."""
 
-    def __init__(self, reader, writer, address):
+    def __init__(self, reader, writer, address, window=None, method="Generate"):
         self.reader, self.writer = reader, writer
-        headers = [(":method", "POST"), (":scheme", "http"), (":path", "/ebbinghaus.v1.InferenceService/Generate"),
+        headers = [(":method", "POST"), (":scheme", "http"), (":path", "/ebbinghaus.v1.InferenceService/" + method),
                    (":authority", address), ("te", "trailers"), ("content-type", "application/grpc")]
         self.headers = b"".join(b"\0" + literal(name) + literal(value) for name, value in headers)
         self.next_stream = 1
         self.open = True
-        self.writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
+        self.ended = set()  # streams that the server has ended
+        settings = b"" if window is None else struct.pack(">HI", INITIAL_WINDOW_SIZE, window)
+        self.writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, settings))
         self.listening = asyncio.create_task(self.listen())
 
     @classmethod
-    async def connect(cls, address):
+    async def connect(cls, address, **options):
+        """`window`: how many bytes of a stream the server may send before grant(); default 65,535."""
         host, port = address.rsplit(":", 1)
-        return cls(*await asyncio.open_connection(host, int(port)), address)
+        return cls(*await asyncio.open_connection(host, int(port)), address, **options)
 
     async def listen(self):
         """Answers what the protocol wants answered, drops the rest."""
@@ -48,7 +52,9 @@ class Connection:
             while True:
                 head = await self.reader.readexactly(9)
                 payload = await self.reader.readexactly(int.from_bytes(head[:3], "big"))
-                kind, flags = head[3], head[4]
+                kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
+                if kind == RST_STREAM or kind in (DATA, HEADERS) and flags & END_STREAM:
+                    self.ended.add(stream)
                 if kind == SETTINGS and not flags & ACK:
                     self.writer.write(frame(SETTINGS, ACK, 0))
                 elif kind == PING and not flags & ACK:
@@ -66,6 +72,9 @@ class Connection:
         self.writer.write(frame(HEADERS, END_HEADERS, stream, self.headers) +
                           frame(DATA, END_STREAM, stream, b"\0" + struct.pack(">I", len(message)) + message))
         return stream
+
+    def grant(self, stream, size):
+        self.writer.write(frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", size)))
 
     def reset(self, stream):
         self.writer.write(frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))

@@ -78,7 +78,7 @@ class FakeEngine final : public base::Engine {
 
   const base::ModelInfo& model() const override { return model_; }
 
-  absl::StatusOr<base::SequenceId> Add(base::SequenceSpec spec) override {
+  absl::StatusOr<base::SequenceId> Add(const base::SequenceSpec& spec) override {
     if (script_->on_add) {
       if (absl::Status status = script_->on_add(spec); !status.ok()) return status;
     }
@@ -88,7 +88,7 @@ class FakeEngine final : public base::Engine {
     reserved_ += needed;
     const base::SequenceId id{++last_id_};
     sequences_[id].cached = sequences_[id].read = script_->cached_prompt_tokens(spec);
-    sequences_[id].spec = std::move(spec);
+    sequences_[id].spec = spec;
     std::lock_guard lock(script_->mutex_);
     script_->live_.insert(last_id_);
     return id;
@@ -122,10 +122,15 @@ class FakeEngine final : public base::Engine {
     return stats;
   }
 
-  std::vector<base::TokenWeights> Weights(base::SequenceId id) const override {
+  base::TokenWeights Weights(base::SequenceId id, uint32_t layer, base::Position begin,
+                             base::Position end) const override {
     if (!sequences_.at(id).spec.return_token_weights) Broken("Weights that were not asked for");
-    std::vector<base::TokenWeights> weights(model_.layers);
-    for (uint32_t l = 0; l < model_.layers; ++l) weights[l].layer = l;
+    if (layer >= model_.layers || end > Live(sequences_.at(id))) Broken("Weights of what is not there");
+    base::TokenWeights weights;
+    weights.layer = layer;
+    for (base::Position p = begin; p < end; ++p) weights.positions.push_back(p);
+    for (auto* values : {&weights.retention, &weights.strength, &weights.time}) values->resize(end - begin);
+    weights.forgotten_step.resize(end - begin);
     return weights;
   }
 

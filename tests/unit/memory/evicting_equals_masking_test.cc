@@ -126,7 +126,7 @@ class Watch {
     ASSERT_GE(event.position, p_.sink_tokens);
     const Position newborn = s_.prompt + run.step() - 1;
     ASSERT_LT(event.position + p_.recent_tokens, newborn) << "recent";
-    for (const base::TokenRange& range : p_.pinned) {
+    for (const base::TokenRange& range : p_.pinned.ranges()) {
       ASSERT_TRUE(event.position < range.begin || event.position >= range.end) << "pinned";
     }
   }

@@ -136,7 +136,7 @@ class MaskedModel {
 
   bool Kept(base::Position p, const std::vector<base::Position>& live) const {
     if (p < p_.sink_tokens) return true;
-    for (const base::TokenRange& r : p_.pinned) {
+    for (const base::TokenRange& r : p_.pinned.ranges()) {
       if (p >= r.begin && p < r.end) return true;
     }
     const auto newer = live.end() - std::upper_bound(live.begin(), live.end(), p);

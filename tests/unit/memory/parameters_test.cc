@@ -401,6 +401,17 @@ TEST(ResolveTest, EveryEmptyPinnedRangeIsNamedByItsIndex) {
               ElementsAre("memory.pinned[1]", "memory.pinned[3]"));
 }
 
+TEST(ResolveTest, PinnedRangesHaveALimitAndAreJoined) {
+  const auto pin = [](size_t count) {
+    return [count](ParameterOverrides& o) {
+      for (uint32_t i = 0; i < count; ++i) o.pinned.push_back({3 * i, 3 * i + 1});
+    };
+  };
+  EXPECT_THAT(Wrong(kSparse, pin(kMaxPinnedRanges)), IsEmpty());
+  EXPECT_THAT(Fields(Wrong(kSparse, pin(kMaxPinnedRanges + 1))), ElementsAre("memory.pinned"));
+  EXPECT_THAT(Wrong(kSparse, pin(kMaxPinnedRanges + 1))[0].description, HasSubstr("1024"));
+}
+
 TEST(ResolveTest, EverythingWrongIsReportedAtOnce) {
   const auto wrong = Wrong(kSparse, [](ParameterOverrides& o) {
     o.initial_strength = 0;

@@ -205,10 +205,12 @@ TEST(EventConversionTest, StartedShowsOnlyTheModesOwnMemoryParameters) {
 TEST(EventConversionTest, AStartedThatWouldBeTooLargeLeavesOutWhatTheClientKnows) {
   auto spec = std::make_shared<base::SequenceSpec>();
   spec->mode = base::GenerationMode::kSparseAttention;
+  std::vector<base::TokenRange> pinned;
   for (uint32_t i = 0; i < 100; ++i) {
     spec->sampling.logit_bias.emplace_back(i, 1.0);
-    spec->memory.pinned.push_back({i, i + 1});
+    pinned.push_back({2 * i, 2 * i + 1});
   }
+  spec->memory.pinned = base::TokenRanges(pinned);
   scheduler::Started started;
   started.spec = spec;
   EXPECT_EQ(ToProto(started, 1 << 20).sampling().logit_bias_size(), 100);

@@ -163,6 +163,16 @@ TEST(RequestConversionTest, UnknownEnumNumbersAreViolationsThatListTheKnownNames
   EXPECT_THAT(violations.ToStatus().ToString(), HasSubstr("GENERATION_MODE_SPARSE_ATTENTION"));
 }
 
+TEST(RequestConversionTest, TooManyPinnedRangesAreNotCopied) {
+  v1::GenerateRequest request;
+  for (uint32_t i = 0; i < 100'000; ++i) request.mutable_memory()->add_pinned()->set_begin(i);
+  base::Violations violations;
+  EXPECT_TRUE(FromProto(request, violations).memory->pinned.empty());
+  ASSERT_EQ(violations.all().size(), 1u);
+  EXPECT_EQ(violations.all()[0].field, "memory.pinned");
+  EXPECT_THAT(violations.all()[0].description, HasSubstr("1024"));
+}
+
 TEST(RequestConversionTest, APinnedRangeWithoutAnEndIsAViolation) {
   base::Violations violations;
   FromProto(Parse("memory { pinned { begin: 1 } }"), violations);

@@ -406,6 +406,229 @@ TEST_F(LoopTest, AReaderWhoReadsNowAndThenIsNotHungUpOn) {
   EXPECT_TRUE(stream.finished.has_value());
 }
 
+// The reader takes one message in 29 s, and so is never silent for the timeout's 30.
+class OneMessageIn29Seconds : public LoopTest {
+ protected:
+  // How long the slow stream lasts while its reader does that, at most `most`.
+  base::Duration Lasts(const std::shared_ptr<Mailbox>& slow, base::Duration most) {
+    const base::TimePoint began = clock_.Now();
+    StreamReader stream;
+    while (!stream.ended() && clock_.Now() - began < most) {
+      while (Step().stepped) {
+      }
+      const base::TimePoint now = clock_.Now();
+      for (auto wake = Step().wake_at; wake && *wake < now + seconds(29); wake = Step().wake_at) {
+        clock_.Advance(std::max<base::Duration>(*wake - clock_.Now(), milliseconds(1)));
+      }
+      clock_.Advance(std::max<base::Duration>(now + seconds(29) - clock_.Now(), base::Duration::zero()));
+      if (auto event = slow->Pop()) stream.Take(*std::move(event));
+    }
+    if (stream.status) status_ = *stream.status;
+    return clock_.Now() - began;
+  }
+  std::shared_ptr<Mailbox> SubmitSlow() {
+    mailbox_bytes_ = 3 * sizeof(Event);
+    const auto slow = Submit(Ask("x", 400));
+    mailbox_bytes_ = 1 << 20;
+    return slow;
+  }
+
+  absl::Status status_;
+};
+
+TEST_F(OneMessageIn29Seconds, GoesOnWhileNobodyElseWaits) {
+  EXPECT_GE(Lasts(SubmitSlow(), seconds(3000)), seconds(3000));
+}
+
+TEST_F(OneMessageIn29Seconds, EndsSoonWhenSomebodyWaitsForItsSlot) {
+  options_.max_batch = 1;
+  const auto slow = SubmitSlow();
+  Step();
+  const auto waits = Submit(Ask("y", 5));
+  EXPECT_LE(Lasts(slow, seconds(3000)), seconds(60));
+  EXPECT_EQ(status_.code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(std::string(status_.message()), HasSubstr("slow-reader-timeout"));
+  EXPECT_TRUE(Shows("ebbinghaus_stream_backpressure_total{action=\"cancelled\"} 1"));
+  RunUntilIdle();
+  EXPECT_TRUE(StreamReader().ReadAll(*waits).finished.has_value());
+}
+
+TEST_F(OneMessageIn29Seconds, EndsSoonWhenSomebodyWaitsForItsMemory) {
+  script_->capacity_tokens = 500;
+  const auto slow = SubmitSlow();
+  Step();
+  const auto waits = Submit(Ask("y", 300));
+  EXPECT_LE(Lasts(slow, seconds(3000)), seconds(60));
+  RunUntilIdle();
+  EXPECT_TRUE(StreamReader().ReadAll(*waits).finished.has_value());
+}
+
+TEST_F(LoopTest, OfManyLaggardsOnlyAsManyEndAsOthersNeed) {
+  mailbox_bytes_ = 3 * sizeof(Event);
+  std::vector<std::shared_ptr<Mailbox>> slow;
+  for (int i = 0; i < 4; ++i) slow.push_back(Submit(Ask("x", 50)));
+  while (Step().stepped) {
+  }
+  for (int i = 0; i < 3; ++i) {  // each reads a little, so that none is silent for the timeout
+    clock_.Advance(seconds(20));
+    for (const auto& mailbox : slow) mailbox->Pop();
+    while (Step().stepped) {
+    }
+  }
+  mailbox_bytes_ = 1 << 20;
+  const auto waits = Submit(Ask("y", 5));
+  for (int i = 0; i < 20; ++i) Step();
+  EXPECT_TRUE(StreamReader().ReadAll(*waits).finished.has_value());
+  EXPECT_EQ(script_->sequences(), 3u);
+}
+
+TEST_F(LoopTest, AStreamThatEndedAndIsNotReadEndsAfterTheTimeoutAndFreesItsEvents) {
+  const auto stuck = Submit(Ask("x", 50));
+  int hung_up = 0;
+  stuck->SetHangUp([&] { ++hung_up; });
+  RunUntilIdle();
+  EXPECT_EQ(script_->sequences(), 0u);
+  EXPECT_GT(stuck->bytes(), 50 * sizeof(Event));
+  const Loop::Progress idle = Step();
+  ASSERT_TRUE(idle.wake_at.has_value());
+  EXPECT_LE(*idle.wake_at, clock_.Now() + options_.slow_reader_timeout);
+  clock_.Advance(options_.slow_reader_timeout);
+  EXPECT_FALSE(Step().wake_at.has_value());
+  EXPECT_EQ(hung_up, 1);
+  EXPECT_LT(stuck->bytes(), 2 * sizeof(Event));
+  EXPECT_EQ(StreamReader().ReadAll(*stuck).status->code(), absl::StatusCode::kCancelled);
+}
+
+// Its last event has been handed to a write that never completes.
+TEST_F(LoopTest, AStreamWhoseLastWriteIsStuckEndsAfterTheTimeoutToo) {
+  const auto stuck = Submit(Ask("x", 5));
+  int hung_up = 0;
+  stuck->SetHangUp([&] { ++hung_up; });
+  RunUntilIdle();
+  EXPECT_TRUE(StreamReader().ReadAll(*stuck).finished.has_value());
+  Step();
+  clock_.Advance(options_.slow_reader_timeout);
+  Step();
+  EXPECT_EQ(hung_up, 1);
+}
+
+TEST_F(LoopTest, AStreamThatWasReadToItsEndIsLeftAlone) {
+  const auto read = Submit(Ask("x", 5));
+  read->SetHangUp([] { ADD_FAILURE() << "it is over"; });
+  RunUntilIdle();
+  EXPECT_TRUE(StreamReader().ReadAll(*read).finished.has_value());
+  read->SetHangUp(nullptr);
+  EXPECT_FALSE(Step().wake_at.has_value());
+  clock_.Advance(10 * options_.slow_reader_timeout);
+  Step();
+  EXPECT_TRUE(Shows("ebbinghaus_stream_backpressure_total{action=\"cancelled\"} 0"));
+}
+
+TEST_F(LoopTest, AStreamThatEndedIsReadInBoundedTimeHoweverSlowly) {
+  const auto slow = Submit(Ask("x", 300));
+  int hung_up = 0;
+  slow->SetHangUp([&] { ++hung_up; });
+  RunUntilIdle();
+  const base::TimePoint ended = clock_.Now();
+  for (int i = 0; i < 100 && hung_up == 0; ++i) {
+    clock_.Advance(options_.slow_reader_timeout / 2);
+    slow->Pop();
+    Step();
+  }
+  EXPECT_EQ(hung_up, 1);
+  EXPECT_LE(clock_.Now() - ended, kUnreadTimeouts * options_.slow_reader_timeout);
+}
+
+TEST_F(LoopTest, WhatEndedStreamsKeepIsBoundedAndTheOneWithMostLosesIt) {
+  limits_ = {4, 10'000, 1'000'000};
+  options_.slow_reader_timeout = std::chrono::hours(10);
+  int hung_up = 0;
+  std::vector<std::shared_ptr<Mailbox>> many;
+  GenerationRequest other = Ask("y", 5);
+  other.peer = "ipv4:10.0.0.1:1";
+  const auto honest = Submit(std::move(other));
+  honest->SetHangUp([] { ADD_FAILURE() << "it is not the one with most"; });
+  for (int i = 0; i < 1000; ++i) {
+    many.push_back(Submit(Ask("x", 20)));
+    many.back()->SetHangUp([&] { ++hung_up; });
+    while (Step().stepped) {
+    }
+  }
+  size_t kept = 0;
+  for (const auto& mailbox : many) kept += mailbox->cancelled() ? 0 : mailbox->bytes() + kUnreadStreamBytes;
+  EXPECT_LE(kept, kMaxUnreadBytes);
+  EXPECT_GE(hung_up, 400);
+  EXPECT_TRUE(many.front()->cancelled());
+  EXPECT_FALSE(many.back()->cancelled());
+}
+
+TEST_F(LoopTest, TokenWeightsWaitForTheReaderAndNotInItsMailbox) {
+  mailbox_bytes_ = 8 * 1024;
+  GenerationRequest request = Ask(std::string(900, 'p'), 2);
+  request.generation_mode = GenerationMode::kSoftDelete;
+  request.return_token_weights = true;
+  const auto mailbox = Submit(std::move(request));
+  while (Step().stepped) {
+  }
+  EXPECT_LE(mailbox->bytes(), mailbox_bytes_ + 901 * 20 + 1024) << "the capacity and a piece";
+  EXPECT_EQ(script_->sequences(), 1u);
+  StreamReader stream;
+  for (int i = 0; i < 10 && !stream.ended(); ++i) {
+    stream.ReadAll(*mailbox);
+    Step();
+  }
+  EXPECT_EQ(stream.order, "SttmmmmF");
+  EXPECT_EQ(stream.memory[3].token_weights[0].positions.size(), 901u);
+  EXPECT_EQ(script_->sequences(), 0u);
+}
+
+TEST_F(LoopTest, WhoDoesNotTakeItsTokenWeightsEndsAfterTheTimeout) {
+  mailbox_bytes_ = 8 * 1024;
+  GenerationRequest request = Ask(std::string(900, 'p'), 2);
+  request.generation_mode = GenerationMode::kSoftDelete;
+  request.return_token_weights = true;
+  const auto mailbox = Submit(std::move(request));
+  while (Step().stepped) {
+  }
+  const Loop::Progress asleep = Step();
+  ASSERT_TRUE(asleep.wake_at.has_value());
+  clock_.Advance(*asleep.wake_at - clock_.Now());
+  EXPECT_TRUE(Step().idle);
+  EXPECT_EQ(StreamReader().ReadAll(*mailbox).status->code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(LoopTest, ADrainWithoutTimeTellsTheTokenWeightsAllTheSame) {
+  mailbox_bytes_ = 8 * 1024;
+  GenerationRequest request = Ask(std::string(900, 'p'), 2);
+  request.generation_mode = GenerationMode::kSoftDelete;
+  request.return_token_weights = true;
+  const auto mailbox = Submit(std::move(request));
+  while (Step().stepped) {
+  }
+  EXPECT_TRUE(Step(clock_.Now()).idle);
+  EXPECT_EQ(StreamReader().ReadAll(*mailbox).order, "SttmmmmF");
+}
+
+// A report takes as long as the step's other work; both streams want as many tokens as they can get.
+TEST_F(LoopTest, WhoAsksForReportsWaitsForThemAndNotTheOthers) {
+  script_->decorate = [this](const base::SequenceSpec& spec, uint32_t, base::StepOutcome& outcome) {
+    if (!spec.attention) return;
+    outcome.report_time = milliseconds(10);
+    clock_.Advance(milliseconds(10));
+  };
+  GenerationRequest asks = Ask("x", 900);
+  asks.return_attention_weights = true;
+  const auto reported = Submit(std::move(asks)), plain = Submit(Ask("y", 900));
+  StreamReader reports, tokens;
+  for (int i = 0; i < 100; ++i) Step();
+  EXPECT_GE(tokens.ReadAll(*plain).tokens.size(), 95u);
+  EXPECT_NEAR(static_cast<double>(reports.ReadAll(*reported).tokens.size()), 20.0, 4.0);
+  plain->Cancel();
+  for (int i = 0; i < 100; ++i) Step();
+  EXPECT_GE(reports.ReadAll(*reported).tokens.size(), 110u) << "alone it waits for nobody";
+  reported->Cancel();
+}
+
 TEST_F(LoopTest, WhoFindsNoKvMemoryWaitsUntilAnotherLeaves) {
   script_->capacity_tokens = 100;
   const auto a = Submit(Ask("x", 60)), b = Submit(Ask("y", 60)), c = Submit(Ask("z", 10));

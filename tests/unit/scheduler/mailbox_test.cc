@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -233,6 +234,52 @@ TEST(Mailbox, AReaderAndAWriterOnTwoThreadsLoseNothing) {
   }
   writer.join();
   EXPECT_FALSE(mailbox.Pop().has_value());
+}
+
+TEST(Mailbox, IsDoneWhenItsEndWasTakenAndItsCallIsOver) {
+  Mailbox mailbox(1 << 20);
+  mailbox.SetHangUp([] {});
+  mailbox.Push(Finished{});
+  EXPECT_FALSE(mailbox.done());
+  EXPECT_TRUE(mailbox.Pop().has_value());
+  EXPECT_FALSE(mailbox.done()) << "the last write may be stuck";
+  mailbox.SetHangUp(nullptr);
+  EXPECT_TRUE(mailbox.done());
+}
+
+TEST(Mailbox, LargeEventsAreToldByTheCourierAndSmallOnesAtOnce) {
+  const auto courier = std::make_shared<Courier>();
+  Mailbox mailbox(1 << 20);
+  mailbox.SetCourier(courier);
+  MemoryEvent large;
+  large.forgotten.resize(kLargeEventBytes / sizeof(base::ForgetEvent) + 1);
+  std::thread::id told_on;
+  mailbox.OnReady([&] { told_on = std::this_thread::get_id(); });
+  mailbox.Push(TokenEvent{});
+  EXPECT_EQ(told_on, std::this_thread::get_id());
+  EXPECT_FALSE(mailbox.for_courier());
+  EXPECT_TRUE(mailbox.Pop().has_value());
+
+  for (const bool is_there : {false, true}) {
+    std::promise<bool> told;
+    const auto tell = [&] { told.set_value(Courier::Here() && !mailbox.for_courier() && mailbox.Pop().has_value()); };
+    if (!is_there) mailbox.OnReady(tell);
+    mailbox.Push(large);
+    if (is_there) mailbox.OnReady(tell);
+    EXPECT_TRUE(told.get_future().get());
+  }
+  mailbox.Push(large);
+  EXPECT_TRUE(mailbox.for_courier());
+}
+
+TEST(Courier, MayBeDestroyedByItsOwnTaskAndRunsAllItWasGiven) {
+  auto courier = std::make_shared<Courier>();
+  std::promise<int> ran;
+  Courier* const c = courier.get();
+  c->Post([held = std::move(courier), &ran] {
+    held->Post([held, &ran] { ran.set_value(1); });
+  });
+  EXPECT_EQ(ran.get_future().get(), 1);
 }
 
 }  // namespace
