@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <condition_variable>
 #include <future>
 #include <mutex>
 #include <string>
@@ -27,23 +28,27 @@ class WorkPoolTest : public testing::Test {
   }
 
   bool Submit(const std::string& client, size_t bytes, const std::string& name) {
-    return pool_.Submit(client, bytes, [this, name] {
+    const bool taken = pool_.Submit(client, bytes, [this, name] {
       std::lock_guard lock(mutex_);
       order_.push_back(name);
+      ran_.notify_one();
     });
+    taken_ += taken;
+    return taken;
   }
 
+  // When all have run.
   std::vector<std::string> Order() {
     go_on_.set_value();
-    std::promise<void> last;
-    EXPECT_TRUE(pool_.Submit("the last", kLarge * 2, [&last] { last.set_value(); }));
-    last.get_future().wait();
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    ran_.wait(lock, [this] { return order_.size() == taken_; });
     return order_;
   }
 
   std::promise<void> held_, go_on_;
+  size_t taken_ = 0;
   std::mutex mutex_;
+  std::condition_variable ran_;
   std::vector<std::string> order_;
   WorkPool pool_;
 };
