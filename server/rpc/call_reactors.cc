@@ -1,7 +1,5 @@
 #include "server/rpc/call_reactors.h"
 
-#include <condition_variable>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -10,6 +8,7 @@
 #include "server/base/retry.h"
 #include "server/rpc/answer_limits.h"
 #include "server/rpc/event_conversion.h"
+#include "server/rpc/hang_up.h"
 #include "server/rpc/status_conversion.h"
 #include "server/scheduler/mutex.h"
 
@@ -32,7 +31,7 @@ class StreamAnswer final : public Answer, public std::enable_shared_from_this<St
   // The hang-up first: OnDone, which takes it away, may come as soon as the call knows of this.
   void Start() {
     auto self = shared_from_this();
-    mailbox_->SetHangUp([self] { self->HangUp(); });
+    mailbox_->SetHangUp([self] { self->EndUnread(); });
     if (call_->Attach(self)) return Pump();
     mailbox_->Cancel();
     mailbox_->SetHangUp(nullptr);
@@ -63,33 +62,23 @@ class StreamAnswer final : public Answer, public std::enable_shared_from_this<St
   }
 
   void OnDone() override {
-    WaitForHangUp();           // it uses the call, which may be gone after this
+    hang_up_.Close();
+    {
+      scheduler::MutexLock lock(mutex_);
+      done_ = true;
+    }
     mailbox_->OnReady([] {});  // lets go of the callbacks that hold this object
     mailbox_->SetHangUp(nullptr);
   }
 
  private:
   // Ends the call under a write that its reader does not take. Without one, the status that follows ends it.
-  void HangUp() {
+  void EndUnread() {
     {
       scheduler::MutexLock lock(mutex_);
-      if (done_ || !writing_) return;
-      hanging_up_ = std::this_thread::get_id();
+      if (!writing_) return;
     }
-    call_->TryCancel();  // may run OnCancel, and even OnDone, before it returns
-    {
-      scheduler::MutexLock lock(mutex_);
-      hanging_up_ = std::thread::id();
-    }
-    hung_up_.notify_all();
-  }
-
-  void WaitForHangUp() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    std::unique_lock lock(mutex_);
-    done_ = true;
-    hung_up_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return hanging_up_ == std::thread::id() || hanging_up_ == std::this_thread::get_id();
-    });
+    hang_up_.Cancel();
   }
 
   // Sends the next message, or waits for an event.
@@ -152,8 +141,7 @@ class StreamAnswer final : public Answer, public std::enable_shared_from_this<St
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;  // Finish was called, or is about to be
   bool done_ ABSL_GUARDED_BY(mutex_) = false;      // OnDone was called
-  std::thread::id hanging_up_ ABSL_GUARDED_BY(mutex_);
-  std::condition_variable_any hung_up_;
+  HangUp hang_up_{call_};
 };
 
 // As StreamAnswer, without writes.
@@ -162,9 +150,12 @@ class CollectAnswer final : public Answer, public std::enable_shared_from_this<C
   CollectAnswer(IncomingCall* call, std::shared_ptr<scheduler::Mailbox> mailbox)
       : call_(call), mailbox_(std::move(mailbox)) {}
 
-  void Start() {
-    if (call_->Attach(shared_from_this())) return Pump();
+  void Start() {  // as StreamAnswer::Start
+    auto self = shared_from_this();
+    mailbox_->SetHangUp([self] { self->EndUnread(); });
+    if (call_->Attach(self)) return Pump();
     mailbox_->Cancel();
+    mailbox_->SetHangUp(nullptr);
   }
 
   void OnWriteDone(bool) override {}
@@ -175,11 +166,13 @@ class CollectAnswer final : public Answer, public std::enable_shared_from_this<C
   }
 
   void OnDone() override {
+    hang_up_.Close();
     {
       scheduler::MutexLock lock(mutex_);
       done_ = true;
     }
     mailbox_->OnReady([] {});
+    mailbox_->SetHangUp(nullptr);
   }
 
  private:
@@ -207,6 +200,15 @@ class CollectAnswer final : public Answer, public std::enable_shared_from_this<C
       if (!done_) return;
     }
     mailbox_->OnReady([] {});
+  }
+
+  // The answer is on its way, and its reader does not take it.
+  void EndUnread() {
+    {
+      scheduler::MutexLock lock(mutex_);
+      if (!finished_) return;
+    }
+    hang_up_.Cancel();
   }
 
   void TooLong() {
@@ -241,6 +243,7 @@ class CollectAnswer final : public Answer, public std::enable_shared_from_this<C
   scheduler::Mutex mutex_;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  HangUp hang_up_{call_};
 };
 
 }  // namespace

@@ -118,7 +118,7 @@ def test_pinned_ranges_have_a_limit_that_the_error_names(pb, stub):
     for i in range(1024):
         message.memory.pinned.add(begin=3 * i, end=3 * i + 1)
     assert len(stub.Complete(message).token_ids.ids) == 2
-    for extra in (1, 200_000):
+    for extra in (1, 2_000):
         del message.memory.pinned[1024:]
         message.memory.pinned.extend([message.memory.pinned[0]] * extra)
         with pytest.raises(grpc.RpcError) as error:
