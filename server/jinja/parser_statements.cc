@@ -144,7 +144,7 @@ class Parser : public ExpressionParser {
     statement->recursive = TakeName("recursive");
     const int loops = statement->recursive ? std::exchange(loops_, 0) : loops_;
     ++loops_;
-    EBB_ASSIGN_OR_RETURN(statement->body, ParseBody({"endfor", "else"}));
+    EBB_ASSIGN_OR_RETURN(statement->body, ParseBody({"else", "endfor"}));
     --loops_;
     if (Take().text == "else") EBB_RETURN_IF_ERROR(ParseBodyInto(statement->otherwise, "endfor"));
     loops_ = loops;

@@ -50,6 +50,11 @@ std::vector<TensorRequirement> RequiredTensors(const ModelConfig& c) {
   return all;
 }
 
+const ChatTemplates& Checkpoint::chat_templates() const {
+  static const auto* none = new ChatTemplates;
+  return *none;
+}
+
 absl::StatusOr<TensorView> Checkpoint::Find(const std::string& name, const std::vector<int64_t>& shape) const {
   if (name == "lm_head.weight" && config().tied_embeddings) return Find("model.embed_tokens.weight", shape);
   const StoredTensor* stored = Look(name);

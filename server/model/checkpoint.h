@@ -1,12 +1,14 @@
 // A model on disk, whatever its format: config, text side and tensors under their Hugging Face names.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/jinja/value.h"
 #include "server/model/config.h"
 #include "server/model/tensor.h"
 #include "server/text/tokenizer.h"
@@ -16,6 +18,13 @@ namespace ebbinghaus::model {
 // What builds the tokenizer: the text of a tokenizer.json, or a GGUF file's metadata.
 using TokenizerSource = std::variant<std::string, text::GgufVocabulary>;
 
+// What chat templates a model comes with, and what they may refer to.
+struct ChatTemplates {
+  std::map<std::string, std::string> by_name;  // "default", "tool_use", ...
+  jinja::Dict special_tokens;                  // pad_token, image_token, ..., beside bos and eos
+  std::string problem;                         // why templates could not be read; empty: none
+};
+
 // Immutable; the views stay valid as long as the checkpoint. Thread safe.
 class Checkpoint {
  public:
@@ -24,6 +33,8 @@ class Checkpoint {
   virtual const ModelConfig& config() const = 0;
   virtual const TokenizerSource& tokenizer() const = 0;
   virtual const std::string& chat_template() const = 0;  // empty: none
+  // All templates, the one above as "default".
+  virtual const ChatTemplates& chat_templates() const;
   // The special tokens' texts that chat templates refer to, empty where unknown.
   virtual const std::string& bos_token() const = 0;
   virtual const std::string& eos_token() const = 0;

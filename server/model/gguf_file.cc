@@ -58,6 +58,7 @@ class GgufFile final : public Checkpoint {
   const ModelConfig& config() const override { return config_; }
   const TokenizerSource& tokenizer() const override { return tokenizer_; }
   const std::string& chat_template() const override { return chat_template_; }
+  const ChatTemplates& chat_templates() const override { return templates_; }
   const std::string& bos_token() const override { return bos_token_; }
   const std::string& eos_token() const override { return eos_token_; }
 
@@ -76,6 +77,8 @@ class GgufFile final : public Checkpoint {
   absl::Status ReadConfig();
   absl::Status ReadTokenIds(text::GgufVocabulary& vocabulary);
   absl::Status ReadVocabulary();
+  void ReadTemplates();
+  void ReadSpecialTokens(const text::GgufVocabulary& vocabulary);
 
   std::vector<std::shared_ptr<const MappedFile>> files_;
   Gguf gguf_;
@@ -83,6 +86,7 @@ class GgufFile final : public Checkpoint {
   ModelConfig config_;
   TokenizerSource tokenizer_;
   std::string chat_template_, bos_token_, eos_token_;
+  ChatTemplates templates_;
 };
 
 const StoredTensor* GgufFile::Look(const std::string& name) const {
@@ -235,6 +239,33 @@ absl::Status GgufFile::ReadTokenIds(text::GgufVocabulary& vocabulary) {
   return absl::OkStatus();
 }
 
+// What is wrong here is a problem of chats alone.
+void GgufFile::ReadTemplates() {
+  const std::string key = "tokenizer.chat_template";
+  const auto read = [&](const std::string& name, const std::string& from) {
+    absl::StatusOr<std::optional<std::string>> source = gguf_.metadata.Text(from);
+    if (source.ok() && *source) templates_.by_name.emplace(name, **std::move(source));
+    if (!source.ok() && templates_.problem.empty()) templates_.problem = std::string(source.status().message());
+  };
+  read("default", key);
+  const absl::StatusOr<std::vector<std::string>> names = gguf_.metadata.TakeList<std::string>("tokenizer.chat_templates");
+  for (const std::string& name : names.value_or(std::vector<std::string>())) read(name, key + "." + name);
+  read("tool_use", key + ".tool_use");
+  const auto usual = templates_.by_name.find("default");
+  if (usual != templates_.by_name.end()) chat_template_ = usual->second;
+}
+
+void GgufFile::ReadSpecialTokens(const text::GgufVocabulary& vocabulary) {
+  static constexpr std::pair<const char*, const char*> kTokens[] = {
+      {"unk_token", "unknown"}, {"sep_token", "seperator"}, {"sep_token", "separator"}, {"pad_token", "padding"},
+      {"cls_token", "cls"}, {"mask_token", "mask"}};
+  for (const auto& [name, key] : kTokens) {
+    const auto id = gguf_.metadata.Integer(std::string("tokenizer.ggml.") + key + "_token_id");
+    if (!id.ok() || !*id || **id < 0 || static_cast<uint64_t>(**id) >= vocabulary.tokens.size()) continue;
+    templates_.special_tokens.Set(name, jinja::Value::Of(vocabulary.tokens[static_cast<size_t>(**id)]));
+  }
+}
+
 absl::Status GgufFile::ReadVocabulary() {
   text::GgufVocabulary vocabulary;
   GgufMetadata& metadata = gguf_.metadata;
@@ -242,7 +273,6 @@ absl::Status GgufFile::ReadVocabulary() {
   ConfigReader reader(metadata);
   reader.Read(ggml + "model", vocabulary.model);
   reader.Read(ggml + "pre", vocabulary.pre);
-  reader.Read("tokenizer.chat_template", chat_template_);
   EBB_RETURN_IF_ERROR(reader.status());
   EBB_ASSIGN_OR_RETURN(vocabulary.add_bos_token, metadata.Flag(ggml + "add_bos_token"));
   EBB_ASSIGN_OR_RETURN(vocabulary.add_eos_token, metadata.Flag(ggml + "add_eos_token"));
@@ -261,6 +291,8 @@ absl::Status GgufFile::ReadVocabulary() {
   vocabulary.token_types.assign(types.begin(), types.end());
   vocabulary.max_tokens = static_cast<uint32_t>(std::min<int64_t>(config_.vocabulary, UINT32_MAX));
   EBB_RETURN_IF_ERROR(ReadTokenIds(vocabulary));
+  ReadTemplates();
+  ReadSpecialTokens(vocabulary);
   tokenizer_ = std::move(vocabulary);
   return absl::OkStatus();
 }

@@ -38,6 +38,7 @@ class HuggingFaceFolder final : public Checkpoint {
   const ModelConfig& config() const override { return config_; }
   const TokenizerSource& tokenizer() const override { return tokenizer_; }
   const std::string& chat_template() const override { return chat_template_; }
+  const ChatTemplates& chat_templates() const override { return templates_; }
   const std::string& bos_token() const override { return bos_token_; }
   const std::string& eos_token() const override { return eos_token_; }
   text::TokenizerSettings tokenizer_settings() const override { return settings_; }
@@ -68,6 +69,7 @@ class HuggingFaceFolder final : public Checkpoint {
   absl::Status OpenShard(const std::string& file, const Owners& owners);
   absl::Status OpenIndexedShards();
   absl::Status CheckIndex(const Owners& owners) const;
+  void FindTemplates(const Json& tokenizer_config);
   absl::Status OpenTensors();
   absl::Status Missing(const std::string& file, const std::string& what) const;
 
@@ -76,6 +78,7 @@ class HuggingFaceFolder final : public Checkpoint {
   TokenizerSource tokenizer_;
   text::TokenizerSettings settings_;
   std::string chat_template_, bos_token_, eos_token_;
+  ChatTemplates templates_;
   std::vector<std::shared_ptr<const MappedFile>> files_;
   std::map<std::string, StoredTensor> tensors_;
   Owners found_in_;  // which file each of them is from
@@ -124,35 +127,94 @@ absl::StatusOr<text::TokenizerSettings> ReadSettings(const JsonFields& fields) {
   return settings;
 }
 
-// One template, or several with names, of which "default" is the one for chats.
-absl::StatusOr<std::string> TemplateText(const JsonFields& fields) {
+// A file or an entry that cannot be read is a problem of chats alone.
+void Note(const absl::Status& status, ChatTemplates& templates) {
+  if (!status.ok() && templates.problem.empty()) templates.problem = std::string(status.message());
+}
+
+// One template, or several with names. What is known already stays.
+void AddTemplates(const JsonFields& fields, ChatTemplates& templates) {
   const Json* json = fields.Find("chat_template");
-  if (json == nullptr) return std::string();
-  if (json->is_string()) return json->get<std::string>();
-  if (!json->is_array()) return fields.Wrong("chat_template", "must be a string or a list of named templates");
-  for (const Json& named : *json) {
-    if (!named.is_object()) return fields.Wrong("chat_template", "must be a string or a list of named templates");
-    const JsonFields entry(named, kTokenizerConfig, "chat_template.");
-    EBB_ASSIGN_OR_RETURN(const std::optional<std::string> name, entry.Text("name"));
-    EBB_ASSIGN_OR_RETURN(const std::optional<std::string> text, entry.Text("template"));
-    if (name == "default") return text.value_or("");
+  if (json == nullptr) return;
+  const absl::Status wrong = fields.Wrong("chat_template", "must be a string or a list of named templates");
+  if (json->is_string()) {
+    templates.by_name.emplace("default", json->get<std::string>());
+  } else if (json->is_object()) {
+    for (const auto& [name, source] : json->items()) {
+      if (source.is_string()) templates.by_name.emplace(name, source.get<std::string>());
+    }
+  } else if (json->is_array()) {
+    for (const Json& named : *json) {
+      const bool whole = named.is_object() && named.value("name", Json()).is_string() && named.value("template", Json()).is_string();
+      if (whole) templates.by_name.emplace(named["name"].get<std::string>(), named["template"].get<std::string>());
+      else Note(wrong, templates);
+    }
+  } else {
+    Note(wrong, templates);
   }
-  return std::string();
+}
+
+// Every special token is a variable of the template: a string, or an object with its `content`.
+void AddToken(const std::string& name, const Json& json, ChatTemplates& templates) {
+  const Json* text = json.is_object() && json.contains("content") ? &json["content"] : &json;
+  if (!text->is_string() || templates.special_tokens.Find(name) != nullptr) return;
+  templates.special_tokens.Set(name, jinja::Value::Of(text->get<std::string>()));
+}
+
+void AddTokens(const Json& json, ChatTemplates& templates) {
+  for (const auto& [name, token] : json.items()) {
+    if (absl::EndsWith(name, "_token")) AddToken(name, token, templates);
+    if (name != "extra_special_tokens" || !token.is_object()) continue;
+    for (const auto& [extra, text] : token.items()) AddToken(extra, text, templates);
+  }
+}
+
+// In the order in which transformers looks: files of their own, then what the tokenizer's config says.
+void HuggingFaceFolder::FindTemplates(const Json& tokenizer_config) {
+  const auto add = [&](const std::string& name, const std::string& file) {
+    absl::StatusOr<std::string> source = ReadIfThere(file, kConfigLimit);
+    Note(source.status(), templates_);
+    if (source.ok() && !source->empty()) templates_.by_name.emplace(name, *std::move(source));
+  };
+  add("default", "chat_template.jinja");
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(Path("additional_chat_templates"), error), end; !error && entry != end; entry.increment(error)) {
+    const std::filesystem::path& path = entry->path();
+    if (path.extension() == ".jinja") add(path.stem().string(), "additional_chat_templates/" + path.filename().string());
+  }
+  for (const char* file : {"chat_template.json", "special_tokens_map.json"}) {
+    const absl::StatusOr<std::string> text = ReadIfThere(file, kConfigLimit);
+    const absl::StatusOr<Json> json = text.ok() && !text->empty() ? ParseJsonObject(*text, file) : absl::StatusOr<Json>(Json::object());
+    Note(!text.ok() ? text.status() : json.status(), templates_);
+    if (!json.ok()) continue;
+    AddTemplates(JsonFields(*json, file), templates_);
+    AddTokens(*json, templates_);
+  }
+  AddTemplates(JsonFields(tokenizer_config, kTokenizerConfig), templates_);
+  AddTokens(tokenizer_config, templates_);
+  const auto usual = templates_.by_name.find("default");
+  if (usual != templates_.by_name.end()) chat_template_ = usual->second;
 }
 
 absl::Status HuggingFaceFolder::OpenText() {
   if (!Has("tokenizer.json")) return Missing("tokenizer.json", " (a tokenizer.model alone is not supported)");
   EBB_ASSIGN_OR_RETURN(tokenizer_, ReadTextFile(Path("tokenizer.json"), kTokenizerLimit));
-  EBB_ASSIGN_OR_RETURN(chat_template_, ReadIfThere("chat_template.jinja", kConfigLimit));
   EBB_ASSIGN_OR_RETURN(const std::string text, ReadIfThere(kTokenizerConfig, kIndexLimit));
-  if (text.empty()) return absl::OkStatus();
-  EBB_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(text, kTokenizerConfig));
+  Json json = Json::object();
+  if (!text.empty()) {
+    EBB_ASSIGN_OR_RETURN(json, ParseJsonObject(text, kTokenizerConfig));
+  }
   const JsonFields fields(json, kTokenizerConfig);
   EBB_ASSIGN_OR_RETURN(bos_token_, TokenText(fields, "bos_token"));
   EBB_ASSIGN_OR_RETURN(eos_token_, TokenText(fields, "eos_token"));
   EBB_ASSIGN_OR_RETURN(settings_, ReadSettings(fields));
-  if (!chat_template_.empty()) return absl::OkStatus();
-  EBB_ASSIGN_OR_RETURN(chat_template_, TemplateText(fields));
+  FindTemplates(json);
+  const auto token = [&](const char* name, std::string& text_of) {
+    const jinja::Value* known = templates_.special_tokens.Find(name);
+    if (text_of.empty() && known != nullptr) text_of = known->text()->bytes();
+  };
+  token("bos_token", bos_token_);
+  token("eos_token", eos_token_);
   return absl::OkStatus();
 }
 

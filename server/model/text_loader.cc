@@ -43,16 +43,32 @@ std::vector<base::TokenId> EndsOfText(const Checkpoint& checkpoint,
   return ends;
 }
 
+// A template that cannot be used keeps nobody from text and ids.
+void LoadChatTemplate(const Checkpoint& checkpoint, text::TextModel& model) {
+  const ChatTemplates& templates = checkpoint.chat_templates();
+  model.chat_template_error = templates.problem;
+  const auto tool_use = templates.by_name.find("tool_use");
+  const bool only_tools = checkpoint.chat_template().empty() && tool_use != templates.by_name.end();
+  const std::string& source = only_tools ? tool_use->second : checkpoint.chat_template();
+  if (source.empty()) return;
+  auto parsed = text::ChatTemplate::Parse(
+      source,
+      {.bos_token = checkpoint.bos_token(), .eos_token = checkpoint.eos_token(), .others = templates.special_tokens},
+      tool_use == templates.by_name.end() ? std::string_view() : std::string_view(tool_use->second));
+  if (parsed.ok()) {
+    model.chat_template = *std::move(parsed);
+    model.chat_template_error.clear();
+  } else {
+    model.chat_template_error = std::string(parsed.status().message());
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<text::TextModel> LoadTextModel(const Checkpoint& checkpoint) {
   text::TextModel model;
   EBB_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(checkpoint));
-  if (!checkpoint.chat_template().empty()) {
-    EBB_ASSIGN_OR_RETURN(model.chat_template,
-                         text::ChatTemplate::Parse(checkpoint.chat_template(),
-                                                   {.bos_token = checkpoint.bos_token(), .eos_token = checkpoint.eos_token()}));
-  }
+  LoadChatTemplate(checkpoint, model);
   model.eos_token_ids = EndsOfText(checkpoint, *model.tokenizer);
   return model;
 }

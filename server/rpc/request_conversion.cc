@@ -1,12 +1,17 @@
 #include "server/rpc/request_conversion.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/generated_enum_reflection.h"
+#include "google/protobuf/struct.pb.h"
+#include "server/jinja/value.h"
 
 namespace ebbinghaus::rpc {
 namespace {
@@ -137,13 +142,65 @@ base::AttentionRequest AttentionFromProto(const v1::AttentionOptions& p) {
   return attention;
 }
 
+// A Struct has no order, so the keys get one: first those that templates were trained to see in a
+// certain order, then the alphabet's.
+std::vector<std::string> OrderedKeys(const google::protobuf::Struct& p) {
+  static constexpr std::string_view kFirst[] = {"id",          "type",       "function",  "name",       "description",
+                                                "parameters",  "arguments",  "properties", "required"};
+  const auto rank = [](const std::string& key) { return std::find(std::begin(kFirst), std::end(kFirst), key) - std::begin(kFirst); };
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : p.fields()) keys.push_back(key);
+  std::sort(keys.begin(), keys.end(), [&](const std::string& a, const std::string& b) {
+    return std::make_pair(rank(a), std::string_view(a)) < std::make_pair(rank(b), std::string_view(b));
+  });
+  return keys;
+}
+
+jinja::Value ValueFromProto(const google::protobuf::Value& p);
+
+// Protobuf's parser bounds the nesting (100 messages), and so this recursion.
+jinja::Dict DictFromProto(const google::protobuf::Struct& p) {
+  jinja::Dict dict;
+  for (const std::string& key : OrderedKeys(p)) {
+    dict.Set(jinja::Value(jinja::Text(key, /*from_caller=*/true)), ValueFromProto(p.fields().at(key)));
+  }
+  return dict;
+}
+
+jinja::Value ValueFromProto(const google::protobuf::Value& p) {
+  using jinja::Value;
+  switch (p.kind_case()) {
+    case google::protobuf::Value::kBoolValue: return Value(p.bool_value());
+    case google::protobuf::Value::kStringValue: return Value(jinja::Text(p.string_value(), /*from_caller=*/true));
+    case google::protobuf::Value::kStructValue: return Value::Of(DictFromProto(p.struct_value()));
+    case google::protobuf::Value::kNumberValue: {
+      // JSON's 1 is an integer to a template, though a Struct holds doubles only.
+      constexpr double kExact = 9007199254740992;  // 2^53
+      const double number = p.number_value();
+      const bool whole = std::abs(number) <= kExact && std::trunc(number) == number;
+      return whole ? Value(static_cast<int64_t>(number)) : Value(number);
+    }
+    case google::protobuf::Value::kListValue: {
+      jinja::List list;
+      for (const google::protobuf::Value& item : p.list_value().values()) list.push_back(ValueFromProto(item));
+      return Value::Of(std::move(list));
+    }
+    default: return Value(jinja::None{});
+  }
+}
+
 }  // namespace
 
-scheduler::ChatInput FromProto(const v1::Chat& chat) {
-  scheduler::ChatInput messages;
-  messages.reserve(static_cast<size_t>(chat.messages_size()));
-  for (const v1::Message& message : chat.messages()) messages.push_back({message.role(), message.content()});
-  return messages;
+scheduler::ChatInput FromProto(const v1::Chat& p) {
+  scheduler::ChatInput chat;
+  chat.messages.reserve(static_cast<size_t>(p.messages_size()));
+  for (const v1::Message& message : p.messages()) {
+    chat.messages.push_back({message.role(), message.content(), DictFromProto(message.fields())});
+  }
+  for (const google::protobuf::Struct& tool : p.tools()) chat.tools.push_back(jinja::Value::Of(DictFromProto(tool)));
+  chat.template_variables = DictFromProto(p.template_variables());
+  chat.continue_final_message = p.continue_final_message();
+  return chat;
 }
 
 scheduler::GenerationRequest FromProto(const v1::GenerateRequest& p, base::Violations& violations) {

@@ -28,7 +28,7 @@ class PromptReader {
   std::vector<base::TokenId> ReadText(const std::string& text, bool parse_special, base::Violations& violations,
                                       const Abandoned& abandoned = nullptr) const;
 
-  // Violations under `chat`, when the model has no template, and `chat.messages`.
+  // Violations under `chat`, when the model has no template that can be used, and its parts.
   std::vector<base::TokenId> ReadChat(const ChatInput& chat, bool parse_special, base::Violations& violations,
                                       const Abandoned& abandoned = nullptr) const;
 
@@ -39,7 +39,10 @@ class PromptReader {
  private:
   text::EncodeLimits Limits(const Abandoned& abandoned) const;
   bool CheckLength(const char* field, const std::vector<base::TokenId>& ids, base::Violations& violations) const;
-  bool CheckMessages(const ChatInput& chat, base::Violations& violations) const;
+  bool CheckChat(const ChatInput& chat, base::Violations& violations) const;
+  void CheckMessages(const ChatInput& chat, base::Violations& violations) const;
+  void CheckVariables(const ChatInput& chat, base::Violations& violations) const;
+  void CheckSize(const std::string& field, size_t bytes, base::Violations& violations) const;
 
   const std::shared_ptr<const text::TextModel> text_;
   const uint32_t context_tokens_;

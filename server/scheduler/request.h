@@ -18,7 +18,7 @@ namespace ebbinghaus::scheduler {
 
 using TextInput = std::string;
 using TokenInput = std::vector<base::TokenId>;
-using ChatInput = std::vector<text::ChatMessage>;
+using ChatInput = text::Chat;
 
 struct SamplingRequest {
   std::optional<double> temperature, top_p, min_p, repetition_penalty, presence_penalty,

@@ -1,6 +1,7 @@
 #include "server/text/text_model.h"
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
 
 namespace ebbinghaus::text {
@@ -19,13 +20,16 @@ std::vector<base::TokenId> TextModel::EncodeText(std::string_view text, bool par
 }
 
 absl::StatusOr<std::vector<base::TokenId>> TextModel::EncodeChat(
-    absl::Span<const ChatMessage> messages, bool parse_special, const EncodeLimits& limits) const {
+    const Chat& chat, bool parse_special, const EncodeLimits& limits) const {
   if (!chat_template.has_value()) {
-    return absl::FailedPreconditionError("the model has no chat template");
+    return absl::FailedPreconditionError(
+        chat_template_error.empty()
+            ? "the model has no chat template"
+            : absl::StrCat("the model's chat template cannot be used: ", chat_template_error));
   }
-  EBB_ASSIGN_OR_RETURN(
-      const std::vector<RenderedSegment> rendered,
-      chat_template->RenderSegments(messages, /*add_generation_prompt=*/true, now()));
+  EBB_ASSIGN_OR_RETURN(const std::vector<RenderedSegment> rendered,
+                       chat_template->RenderSegments(chat, /*add_generation_prompt=*/true, now(),
+                                                     &limits.cancelled));
   std::vector<TextSegment> segments;
   segments.reserve(rendered.size());
   for (const RenderedSegment& segment : rendered) {

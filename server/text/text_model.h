@@ -21,6 +21,8 @@ namespace ebbinghaus::text {
 struct TextModel {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
+  // Why there is none although the model's files hold one; empty otherwise.
+  std::string chat_template_error;
   std::vector<base::TokenId> eos_token_ids;
   // The date for templates that write it into the prompt.
   std::function<std::time_t()> now = [] { return std::time(nullptr); };
@@ -30,14 +32,14 @@ struct TextModel {
   std::vector<base::TokenId> EncodeText(std::string_view text, bool parse_special,
                                         const EncodeLimits& limits = {}) const;
 
-  // The prompt for a chat, generation prompt included. Special tokens that the template writes are
-  // special; those inside message contents only with parse_special. A BOS the template wrote first is
+  // The prompt for a chat, generation prompt included (unless the last message is to be continued).
+  // Special tokens that the template writes are special; those inside what the client gave (contents,
+  // fields, tools, variables) only with parse_special. A BOS the template wrote first is
   // not doubled; else it is put first where the tokenizer adds it to a text (PutBosFirst). (The
   // reference's apply_chat_template leaves it out then, its users' pipelines do not.) Errors:
-  // FailedPrecondition without a template; InvalidArgument for what the template refuses;
-  // ResourceExhausted beyond its limits.
-  absl::StatusOr<std::vector<base::TokenId>> EncodeChat(absl::Span<const ChatMessage> messages,
-                                                        bool parse_special,
+  // FailedPrecondition without a usable template; InvalidArgument for what the template refuses;
+  // ResourceExhausted beyond its limits; Cancelled when limits.cancelled says so while it renders.
+  absl::StatusOr<std::vector<base::TokenId>> EncodeChat(const Chat& chat, bool parse_special,
                                                         const EncodeLimits& limits = {}) const;
 
   // The text of tokens by themselves, for someone who looks at ids: special tokens appear by their

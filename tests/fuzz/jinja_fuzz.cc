@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!parsed.ok()) return 0;
   const std::string user = std::string(kMark) + ReplaceInvalidUtf8(content);
   const std::vector<ChatMessage> messages = {{"system", "Be " + std::string(kMark)}, {"user", user}, {"assistant", "A " + user}, {"user", "3"}};
-  const auto segments = parsed->RenderSegments(messages, /*add_generation_prompt=*/true, /*now=*/1'700'000'000);
+  const auto segments = parsed->RenderSegments({.messages = messages}, /*add_generation_prompt=*/true, /*now=*/1'700'000'000);
   if (!segments.ok()) {
     EBB_CHECK(segments.status().message().size() < 4096);
     return 0;

@@ -41,7 +41,7 @@ TEST_F(DefaultModel, ThePromptOfAChatIsTheReferences) {
   const auto& message = expected["chat"]["messages"][0];
   const std::vector<text::ChatMessage> messages = {{message["role"], message["content"]}};
   EXPECT_EQ(text.chat_template->Render(messages, true, 0).value(), expected["chat"]["rendered"].get<std::string>());
-  EXPECT_EQ(text.EncodeChat(messages, false).value(), expected["chat"]["prompt_ids"].get<std::vector<base::TokenId>>());
+  EXPECT_EQ(text.EncodeChat({.messages = messages}, false).value(), expected["chat"]["prompt_ids"].get<std::vector<base::TokenId>>());
 }
 
 // The one text every mode must begin with: nothing fades within so few tokens, and baseline is the reference's text.

@@ -58,9 +58,38 @@ TEST(RequestConversionTest, EachKindOfInputArrives) {
               ElementsAre(3, 1, 3));
   auto chat = std::get<scheduler::ChatInput>(
       Convert("chat { messages { role: 'system' content: 's' } messages { role: 'user' content: 'u' } }").input);
-  ASSERT_EQ(chat.size(), 2u);
-  EXPECT_EQ(chat[0].role, "system");
-  EXPECT_EQ(chat[1].content, "u");
+  ASSERT_EQ(chat.messages.size(), 2u);
+  EXPECT_EQ(chat.messages[0].role, "system");
+  EXPECT_EQ(chat.messages[1].content, "u");
+  EXPECT_FALSE(chat.continue_final_message);
+}
+
+TEST(RequestConversionTest, FieldsToolsAndVariablesOfAChatArriveAsACallersOwnWords) {
+  const auto chat = std::get<scheduler::ChatInput>(Convert(R"(
+      chat {
+        messages { role: 'tool' fields { fields { key: 'name' value { string_value: 'add' } } } }
+        tools { fields { key: 'function' value { struct_value {
+                  fields { key: 'zeta' value { number_value: 1.5 } } fields { key: 'name' value { string_value: 'add' } }
+                  fields { key: 'many' value { list_value { values { number_value: 2 } values { null_value: NULL_VALUE } } } } } } }
+                fields { key: 'type' value { string_value: 'function' } } }
+        template_variables { fields { key: 'enable_thinking' value { bool_value: false } } }
+        continue_final_message: true })").input);
+  EXPECT_TRUE(chat.continue_final_message);
+  const jinja::Value* name = chat.messages[0].fields.Find("name");
+  ASSERT_NE(name, nullptr);
+  EXPECT_EQ(name->text()->bytes(), "add");
+  EXPECT_TRUE(name->text()->marked(0));
+  ASSERT_EQ(chat.tools.size(), 1u);
+  const jinja::Dict& tool = *chat.tools[0].dict();
+  EXPECT_EQ(tool.entries()[0].first.text()->bytes(), "type");  // the order that templates were trained with
+  const jinja::Dict& function = *tool.Find("function")->dict();
+  EXPECT_EQ(function.entries()[0].first.text()->bytes(), "name");
+  EXPECT_EQ(function.entries()[1].first.text()->bytes(), "many");
+  const jinja::List& many = *function.Find("many")->list();
+  EXPECT_NE(many[0].As<int64_t>(), nullptr);  // JSON's 2 is an integer
+  EXPECT_TRUE(many[1].none());
+  EXPECT_EQ(function.Find("zeta")->real(), 1.5);
+  EXPECT_FALSE(chat.template_variables.Find("enable_thinking")->Truth());
 }
 
 TEST(RequestConversionTest, SamplingAndOptionsArrive) {

@@ -86,7 +86,7 @@ TEST_F(AdmissionTest, EveryBadValueNamesItsFieldAndWhatIsAllowed) {
       {"empty text", [](R& r) { r.input = ""; }, {"text"}, {"empty"}},
       {"no ids", [](R& r) { r.input = TokenInput{}; }, {"token_ids.ids"}, {"at least one"}},
       {"id too large", [](R& r) { r.input = TokenInput{1, 258, 900}; }, {"token_ids.ids"}, {"[0, 257]", "index 1"}},
-      {"chat without template", [](R& r) { r.input = ChatInput{{"user", "hi"}}; }, {"chat"}, {"template"}},
+      {"chat without template", [](R& r) { r.input = ChatInput{.messages = {{"user", "hi"}}}; }, {"chat"}, {"template"}},
       {"prompt as long as the context", [](R& r) { r.input = std::string(1000, 'x'); }, {"text"}, {"999", "1000"}},
       {"ids as long as the context", [](R& r) { r.input = TokenInput(1000, 1); }, {"token_ids.ids"}, {"999", "1000"}},
       {"text beyond all measure", [](R& r) { r.input = std::string(50'000, 'x'); }, {"text"}, {"36000"}},
@@ -247,7 +247,7 @@ TEST_F(AdmissionTest, NothingIsAdmittedIfTheCallerFoundSomething) {
 TEST_F(AdmissionTest, ErrorsNeverRepeatWhatTheClientWrote) {
   const std::string secret = "SECRETWORD";
   GenerationRequest request = Good();
-  request.input = ChatInput{{"user", secret}, {"", secret}};
+  request.input = ChatInput{.messages = {{"user", secret}, {"", secret}}};
   request.stop = {std::string(300, 'x') + secret, secret + "\xff"};
   request.request_id = secret + "\n";
   ASSERT_THAT(FieldsOf(request), Not(IsEmpty()));
@@ -334,9 +334,9 @@ class ChatAdmissionTest : public AdmissionTest {
     text_->chat_template = *std::move(parsed);
     Reset();
   }
-  static GenerationRequest Say(ChatInput messages) {
+  static GenerationRequest Say(std::vector<text::ChatMessage> messages) {
     GenerationRequest request;
-    request.input = std::move(messages);
+    request.input = ChatInput{.messages = std::move(messages)};
     return request;
   }
 };
@@ -360,9 +360,9 @@ TEST_F(ChatAdmissionTest, BadChatsNameWhatIsWrong) {
 }
 
 TEST_F(ChatAdmissionTest, MoreMessagesThanTheContextHasTokensAreNotLookedAt) {
-  EXPECT_THAT(FieldsOf(Say(ChatInput(1001, {"", "x"}))), ElementsAre("chat.messages"));
+  EXPECT_THAT(FieldsOf(Say(std::vector<text::ChatMessage>(1001, {"", "x"}))), ElementsAre("chat.messages"));
   EXPECT_THAT(violations_.all()[0].description, AllOf(HasSubstr("1001"), HasSubstr("1000")));
-  ChatInput most(1000, {"silent", ""});
+  std::vector<text::ChatMessage> most(1000, {"silent", ""});
   most[0] = {"u", "x"};
   EXPECT_THAT(FieldsOf(Say(most)), IsEmpty());
 }

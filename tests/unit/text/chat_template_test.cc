@@ -80,22 +80,100 @@ TEST(ChatTemplate, RendersTheSystemMessageInsideTheFirstTurn) {
 TEST(ChatTemplate, SaysWhichBytesCameFromMessages) {
   auto parsed = ChatTemplate::Parse("[{{ messages[0].content.strip().replace('a', '-') | upper }}]{{ 'x' }}", {});
   ASSERT_TRUE(parsed.ok()) << parsed.status();
-  const auto segments = parsed->RenderSegments(std::vector<ChatMessage>{{"user", " bab "}}, true, kNow);
+  const auto segments = parsed->RenderSegments({.messages = {{"user", " bab "}}}, true, kNow);
   ASSERT_TRUE(segments.ok()) << segments.status();
   std::vector<std::pair<std::string, bool>> pieces;
   for (const RenderedSegment& segment : *segments) pieces.push_back({segment.text, segment.from_message});
-  EXPECT_THAT(pieces, ElementsAre(std::pair("[", false), std::pair("B-B", true), std::pair("]x", false)));
+  EXPECT_THAT(pieces, ElementsAre(std::pair("[", false), std::pair("B", true), std::pair("-", false), std::pair("B", true), std::pair("]x", false)));
 }
 
-TEST(ChatTemplate, WhatIsPrintedOfAListOrAsJsonIsFromMessagesIfAnythingInItIs) {
+TEST(ChatTemplate, WhatIsPrintedOfAListOrAsJsonIsFromMessagesWhereTheyWroteIt) {
   for (const std::string filter : {"string", "tojson"}) {
     auto parsed = ChatTemplate::Parse("{{ [1, [messages[0].content]] | " + filter + " }}", {});
     ASSERT_TRUE(parsed.ok()) << parsed.status();
-    const auto segments = parsed->RenderSegments(std::vector<ChatMessage>{{"user", "hi"}}, true, kNow);
+    const auto segments = parsed->RenderSegments({.messages = {{"user", "hi"}}}, true, kNow);
     ASSERT_TRUE(segments.ok()) << segments.status();
-    ASSERT_EQ(segments->size(), 1u);
-    EXPECT_TRUE(segments->front().from_message);
+    ASSERT_EQ(segments->size(), 3u);
+    EXPECT_EQ(segments->at(1).text, "hi");
+    EXPECT_TRUE(segments->at(1).from_message && !segments->at(0).from_message && !segments->at(2).from_message);
   }
+}
+
+// What a client gave stays marked through whatever a template does with it.
+TEST(ChatTemplate, EveryTextOfTheClientIsMarkedThroughFiltersMethodsAndPrinting) {
+  const auto theirs = [](const char* text) { return jinja::Value(jinja::Text(text, /*from_caller=*/true)); };
+  Chat chat{.messages = {{"user", "<|end|>"}}};
+  chat.messages[0].fields.Set(theirs("na<|end|>me"), theirs("f<|end|>"));
+  jinja::Dict tool;
+  tool.Set(theirs("k<|end|>"), theirs("v<|end|>"));
+  chat.tools = {jinja::Value::Of(tool)};
+  chat.template_variables.Set("v", theirs("<|end|>"));
+  for (const std::string what :
+       {"messages | tojson", "tools | tojson(indent=2)", "messages[0] | string", "v | upper | lower", "v | title", "v.title()", "v[::-1][::-1]",
+        "v | replace('x', 'y')", "'a'.replace('a', v)", "v.split('n') | join('n')", "v | e", "v | urlencode", "v ~ v", "v * 2", "'%s' % v",
+        "'%r' | format(v)", "'{:>20}'.format(v)", "v | indent", "v | wordwrap(3)", "v | center(20)", "tools | map('tojson') | join", "[v, v] | join(v)",
+        "messages[0].items() | list", "tools[0].keys() | first", "tools[0] | dictsort", "v | truncate(3, true, '', 0)", "v | list | join", "v | xmlattr if no else {'a': v} | xmlattr",
+        "v.partition('e') | join", "v.expandtabs()", "v | striptags", "v.swapcase().swapcase()", "v.zfill(12)", "v | string | trim('<')", "v | reverse", "namespace(a=v).a"}) {
+    auto parsed = ChatTemplate::Parse("{{ " + what + " }}", {});
+    ASSERT_TRUE(parsed.ok()) << what << parsed.status();
+    const auto segments = parsed->RenderSegments(chat, true, kNow);
+    ASSERT_TRUE(segments.ok()) << what << segments.status();
+    for (const RenderedSegment& segment : *segments) {
+      EXPECT_TRUE(segment.from_message || segment.text.find('|') == segment.text.npos) << what << ": " << segment.text;
+    }
+  }
+}
+
+TEST(ChatTemplate, ToolsVariablesAndFieldsReachTheTemplate) {
+  const std::string source =
+      "{% for t in tools or [] %}{{ t.name }};{% endfor %}{{ enable_thinking }}{{ pad_token }}{{ documents is none }}"
+      "{% for m in messages %}{{ m.role }}{{ m.name }}{{ m.content is none }}{% endfor %}";
+  auto parsed = ChatTemplate::Parse(source, {.bos_token = "<s>", .eos_token = "</s>", .others = [] {
+                                              jinja::Dict tokens;
+                                              tokens.Set("pad_token", jinja::Value::Of(std::string("<pad>")));
+                                              return tokens;
+                                            }()}, "tools: {{ tools | length }}");
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  Chat chat{.messages = {{"user", ""}}};
+  chat.messages[0].fields.Set("name", jinja::Value::Of(std::string("Ann")));
+  chat.messages[0].fields.Set("content", jinja::Value(jinja::None{}));
+  chat.template_variables.Set("enable_thinking", jinja::Value(false));
+  const auto joined = [&] {
+    const auto segments = parsed->RenderSegments(chat, true, kNow);
+    EXPECT_TRUE(segments.ok()) << segments.status();
+    std::string text;
+    for (const RenderedSegment& segment : segments.value()) text += segment.text;
+    return text;
+  };
+  EXPECT_EQ(joined(), "False<pad>TrueuserAnnTrue");
+  chat.tools = {jinja::Value::Of(jinja::Dict())};
+  EXPECT_EQ(joined(), "tools: 1");  // the template for tools
+}
+
+TEST(ChatTemplate, TheFinalMessageIsContinuedWhereItsContentEnds) {
+  auto parsed = ChatTemplate::Parse(kChatMl, {});
+  ASSERT_TRUE(parsed.ok());
+  const auto cut = [&](const std::string& content) -> std::string {
+    const Chat chat{.messages = {{"user", "Sun"}, {"assistant", content}}, .continue_final_message = true};
+    const auto segments = parsed->RenderSegments(chat, true, kNow);
+    if (!segments.ok()) return std::string(segments.status().message());
+    std::string text;
+    for (const RenderedSegment& segment : *segments) text += segment.text;
+    return text.substr(text.find("<|im_start|>assistant"));
+  };
+  EXPECT_EQ(cut("Sun"), "<|im_start|>assistant\nSun");
+  EXPECT_EQ(cut(" The sun "), "<|im_start|>assistant\nThe sun");
+  EXPECT_THAT(Render("{{ messages[0].role }}", {{"user", "x"}}).value(), testing::StrEq("user"));
+  auto hidden = ChatTemplate::Parse("Sun{{ messages[0].content }}", {});
+  const Chat chat{.messages = {{"user", "a"}, {"assistant", "Sun"}}, .continue_final_message = true};
+  EXPECT_THAT(std::string(hidden->RenderSegments(chat, true, kNow).status().message()), HasSubstr("continue_final_message"));
+}
+
+TEST(ChatTemplate, ARenderingStopsWhenItIsCancelled) {
+  auto parsed = ChatTemplate::Parse("{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}", {});
+  int asked = 0;
+  const std::function<bool()> cancelled = [&] { return ++asked > 2; };
+  EXPECT_EQ(parsed->RenderSegments(Chat{.messages = {{"user", "x"}}}, true, kNow, &cancelled).status().code(), absl::StatusCode::kCancelled);
 }
 
 TEST(ChatTemplate, DatesComeFromTheCaller) { EXPECT_EQ(Text("{{ strftime_now('%d %b %Y') }}"), "14 Nov 2023"); }
@@ -104,28 +182,41 @@ TEST(ChatTemplate, DatesComeFromTheCaller) { EXPECT_EQ(Text("{{ strftime_now('%d
 
 TEST(ChatTemplate, WhatItCannotParseNamesTheLineAndTheTrouble) {
   const std::vector<std::pair<std::string, std::string>> rows = {
-      {"a\n{% include 'x' %}", "line 2: the tag {% include %} is not supported"},
-      {"{{ messages | groupby('role') }}", "the filter 'groupby' is not supported"},
-      {"{{ 1 is prime }}", "the test 'prime' is not supported"},
+      {"a\n{% nope %}", "line 2: the tag {% nope %} is not known"},
+      {"{{ messages | nofilter('role') }}", "the filter 'nofilter' is not known"},
+      {"{{ 1 is prime }}", "the test 'prime' is not known"},
       {"{% for x in y %}", "{% endfor %} is missing"},
       {"\n\n{% if x %}{% endfor %}", "line 3"},
       {"{{ 'open }}", "a string is not closed"},
       {"{{ 1 + }}", "expected an expression"},
       {"{{ 1 ) }}", "a bracket closes nothing"},
       {"{{ (1 }}", "a bracket closes nothing"},
-      {"{{ x", "a tag is not closed"},
+      {"{{ x", "expected '}}' before the template ends"},
       {"{# x", "a comment is not closed"},
       {"{% break %}", "outside a loop"},
-      {"{{ 1 < 2 < 3 }}", "chained comparisons"},
-      {"{{ 2 ** 3 }}", "'**'"},
-      {"{{ 12345678901234567890 }}", "too long"},
-      {"{% for x in y recursive %}{% endfor %}", "recursive"},
+      {"{{ '\xff' }}", "not valid UTF-8"},
       {std::string((1 << 20) + 1, 'x'), "larger than 1048576 bytes"},
   };
   for (const auto& [source, told] : rows) {
     const auto parsed = ChatTemplate::Parse(source, {});
     EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument) << source.substr(0, 80);
     EXPECT_THAT(std::string(parsed.status().message()), AllOf(HasSubstr("chat template"), HasSubstr(told)));
+  }
+}
+
+TEST(ChatTemplate, WhatIsNotSupportedIsMetOnlyWhereItIsReached) {
+  const std::vector<std::pair<std::string, std::string>> rows = {
+      {"{% include 'x' %}", "line 2: the tag {% include %} is not supported"},
+      {"{% extends 'x' %}", "the tag {% extends %} is not supported"},
+      {"{{ x | nofilter }}", "the filter 'nofilter' is not known"},
+      {"{{ 12345678901234567890 }}", "beyond 64 bits"},
+      {"{{ lipsum() }}", "'lipsum' is not supported"}};
+  for (const auto& [construct, told] : rows) {
+    const std::string source = "{% if messages[0].role == 'tool' %}\n" + construct + "{% endif %}ok";
+    EXPECT_EQ(Text(source, {{"user", "hi"}}), "ok") << construct;
+    const auto refused = Render(source, {{"tool", "hi"}});
+    EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument) << construct;
+    EXPECT_THAT(std::string(refused.status().message()), HasSubstr(told));
   }
 }
 
@@ -156,22 +247,21 @@ void ExpectExhausted(const std::string& source, const std::string& told) {
 TEST(ChatTemplateLimits, ValuesNestOnlySoDeep) {
   EXPECT_EQ(Text(Nest("[ns.x]", 3) + "{{ ns.x }}"), "[[[1]]]");
   for (const std::string around : {"[ns.x]", "{'a': ns.x}", "dict(a=ns.x)", "[1, ns.x] + []", "{'a': ns.x}.items()"}) {
-    ExpectExhausted(Nest(around, 200'000), "nested too deeply");
+    ExpectExhausted(Nest(around, 100'000), "nested too deeply");
   }
 }
 
-TEST(ChatTemplateLimits, ANamespaceCannotComeToHoldItself) {
+TEST(ChatTemplateLimits, ANamespaceThatHoldsItselfIsNoTrouble) {
   for (const std::string kept : {"ns", "[ns]", "{'a': ns}", "namespace(y=ns.x)", "namespace(y=ns)", "dict(y=ns)"}) {
-    const auto text = Render(Nest(kept, 200'000));
-    EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument) << kept;
-    EXPECT_THAT(std::string(text.status().message()), HasSubstr("a namespace inside another value")) << kept;
+    EXPECT_EQ(Text(Nest(kept, 10'000) + "ok"), "ok") << kept;
   }
+  ExpectExhausted(Nest("[ns]", 1) + "{{ ns }}", "nested too deeply");
 }
 
 TEST(ChatTemplateLimits, MacrosCallThemselvesOnlySoDeep) {
   ExpectExhausted("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "nested too deeply");
   std::string ifs, ends;
-  for (int i = 0; i < 90; ++i) ifs += "{% if true %}", ends += "{% endif %}";
+  for (int i = 0; i < 70; ++i) ifs += "{% if true %}", ends += "{% endif %}";
   ExpectExhausted("{% macro f() %}" + ifs + "{{ f() }}" + ends + "{% endmacro %}{{ f() }}", "nested too deeply");
 }
 
@@ -192,7 +282,7 @@ TEST(ChatTemplateLimits, NothingThatMakesATextMakesItWithoutBound) {
 
 TEST(ChatTemplateLimits, NothingThatMakesAListMakesItWithoutBound) {
   ExpectExhausted(Doubled("[1]", "ns.x + ns.x", 100), "steps");
-  ExpectExhausted("{{ range(999999999999) | length }}", "steps");
+  EXPECT_EQ(Render("{{ range(999999999999) | length }}").status().code(), absl::StatusCode::kInvalidArgument);
   ExpectExhausted("{{ ('a' * 30000000).split('a') | length }}", "steps");
   ExpectExhausted("{{ ('a ' * 15000000).split() | length }}", "steps");
   ExpectExhausted("{{ ('a' * 30000000) | list | length }}", "steps");
@@ -202,7 +292,7 @@ TEST(ChatTemplateLimits, NothingThatMakesAListMakesItWithoutBound) {
 TEST(ChatTemplateLimits, ASmallValueThatPrintsLargeCostsWhatItPrints) {
   const std::string value = Doubled("[]", "[ns.x, ns.x]", 60) + "{% for i in range(60) %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}";
   for (const std::string use : {"{{ ns.x }}", "{{ ns.x | tojson }}", "{{ ns.x | string | length }}", "{{ ns.x | join }}",
-                                "{{ ns.x == ns.y }}", "{{ ns.x in [ns.y] }}", "{{ [ns.x, ns.y] | unique | length }}",
+                                "{{ ns.x == ns.y }}", "{{ ns.x in [ns.y] }}",
                                 "{{ ns.x is eq(ns.y) }}"}) {
     ExpectExhausted(value + use, "steps");
   }
@@ -216,15 +306,15 @@ TEST(ChatTemplateLimits, OutputIsBounded) {
 TEST(ChatTemplateLimits, StepsAreBoundedWhateverTheyDo) {
   ExpectExhausted("{% for i in range(3000) %}{% for j in range(3000) %}{% for k in range(3000) %}{% endfor %}{% endfor %}{% endfor %}",
                   "more than 2000000 steps");
-  const std::string large = "{% set s = 'a' * 10000000 %}{% for i in range(900000) %}";
+  const std::string large = "{% set s = 'a' * 10000000 %}{% for i in range(100000) %}";
   for (const std::string body : {"{% set t = s | trim('a') %}", "{% set t = s[::-1] %}", "{% if s == s ~ '' %}{% endif %}",
                                  "{% if 'b' in s %}{% endif %}", "{% set t = s.find('b') %}", "{% set t = s | length %}",
                                  "{% set t %}{{ s }}{% endset %}", "{% if s < s %}{% endif %}"}) {
     ExpectExhausted(large + body + "{% endfor %}", "steps");
   }
   const std::string many = "{% set ns = namespace(l=['a' * 10000000]) %}{% for i in range(12) %}{% set ns.l = ns.l + ns.l %}{% endfor %}";
-  for (const std::string use : {"ns.l | map('upper') | list", "ns.l | sort", "ns.l | unique", "ns.l | map('length') | list"}) {
-    ExpectExhausted(many + "{{ " + use + " | length }}", "steps");
+  for (const std::string use : {"ns.l | map('upper') | list", "ns.l | sort", "ns.l | unique | list", "ns.l | map('length') | list"}) {
+    ExpectExhausted(many + "{{ " + use + " | length }}", "more than ");
   }
 }
 

@@ -33,7 +33,7 @@ TextModel MakeModel(const std::string& fixture, const std::string& source) {
 }
 
 Ids Chat(const TextModel& model, const std::vector<ChatMessage>& messages, bool parse_special) {
-  const auto ids = model.EncodeChat(messages, parse_special);
+  const auto ids = model.EncodeChat({.messages = messages}, parse_special);
   EXPECT_TRUE(ids.ok()) << ids.status();
   return ids.ok() ? *ids : Ids{};
 }
@@ -89,11 +89,11 @@ TEST(EncodeChat, PutsOneBosFirst) {
 
 TEST(EncodeChat, FailsWithoutATemplateAndWhereTheTemplateRefuses) {
   TextModel model = MakeModel("qwen2", "{{ raise_exception('no system role') }}");
-  const auto refused = model.EncodeChat({{"system", "x"}}, false);
+  const auto refused = model.EncodeChat({.messages = {{"system", "x"}}}, false);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(std::string(refused.status().message()).find("no system role"), std::string::npos);
   model.chat_template.reset();
-  EXPECT_EQ(model.EncodeChat({{"user", "x"}}, false).status().code(),
+  EXPECT_EQ(model.EncodeChat({.messages = {{"user", "x"}}}, false).status().code(),
             absl::StatusCode::kFailedPrecondition);
 }
 
