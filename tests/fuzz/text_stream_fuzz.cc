@@ -48,29 +48,44 @@ const Tokenizers& AllTokenizers() {
 }
 
 struct WholeText {
-  std::string unsearched, searched;  // before and from the token on from which stop strings count
+  std::string unsearched;  // before the token from which stop strings count
+  std::string searched;    // from it on
+  std::string named;       // the same with the names of special tokens, which are never given out
+  std::vector<size_t> visible_before;  // by byte of `named`: how many bytes of `searched` come before it
 };
 
-WholeText Decode(const text::Tokenizer& tokenizer, const std::vector<base::TokenId>& ids, size_t unsearched_tokens) {
+// What follows the prompt, each token added without a short cut.
+WholeText Decode(const text::Tokenizer& tokenizer, const std::vector<base::TokenId>& prompt,
+                 const std::vector<base::TokenId>& ids, size_t unsearched_tokens) {
   text::TokenDecoder decoder(&tokenizer, /*skip_special=*/true);
+  for (const base::TokenId id : prompt) decoder.Add(id);
   WholeText whole;
-  for (size_t i = 0; i < ids.size(); ++i) (i < unsearched_tokens ? whole.unsearched : whole.searched) += decoder.Add(ids[i]);
-  whole.searched += decoder.Finish();
+  const auto append = [&](std::string_view text, bool visible) {
+    for (const char c : text) {
+      whole.visible_before.push_back(whole.searched.size());
+      whole.named += c;
+      if (visible) whole.searched += c;
+    }
+  };
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const std::string text = decoder.Add(ids[i]);
+    if (i < unsearched_tokens) {
+      whole.unsearched += text;
+    } else if (ids[i] < tokenizer.size() && tokenizer.IsSpecial(ids[i])) {
+      append(tokenizer.Piece(ids[i]), false);
+    } else {
+      append(text, true);
+    }
+  }
+  append(decoder.Finish(), true);
   return whole;
 }
 
-// The stop string that begins first, of those the shortest; nothing if none is in the text.
-const std::string* FirstStop(const std::string& text, const std::vector<std::string>& stops, size_t& at) {
-  const std::string* first = nullptr;
-  for (const std::string& stop : stops) {
-    const size_t found = text.find(stop);
-    if (stop.empty() || found == text.npos) continue;
-    if (first == nullptr || found < at || (found == at && stop.size() < first->size())) {
-      first = &stop;
-      at = found;
-    }
-  }
-  return first;
+// How much of whole.searched comes before the stop string, in the text with or without names; npos if it is in neither.
+size_t BytesBefore(const WholeText& whole, const std::string& stop) {
+  if (stop.empty()) return std::string::npos;
+  const size_t named = whole.named.find(stop);
+  return std::min(whole.searched.find(stop), named == std::string::npos ? named : whole.visible_before[named]);
 }
 
 std::vector<std::string> ReadStops(FuzzedDataProvider& in, const std::string& text) {
@@ -96,10 +111,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<base::TokenId> ids(in.ConsumeIntegralInRange<size_t>(0, 40));
   for (base::TokenId& id : ids) id = in.ConsumeIntegralInRange<base::TokenId>(0, tokenizer->size() + 1);
   const auto unsearched = in.ConsumeBool() ? 0 : in.ConsumeIntegralInRange<uint32_t>(0, 41);
-  const WholeText whole = Decode(*tokenizer, ids, unsearched);
-  const std::vector<std::string> stops = ReadStops(in, whole.unsearched + whole.searched);
+  std::vector<base::TokenId> prompt(in.ConsumeBool() ? 0 : in.ConsumeIntegralInRange<size_t>(0, 80));
+  for (base::TokenId& id : prompt) id = in.ConsumeIntegralInRange<base::TokenId>(0, tokenizer->size() + 1);
+  const WholeText whole = Decode(*tokenizer, prompt, ids, unsearched);
+  const std::vector<std::string> stops = ReadStops(in, whole.unsearched + whole.named);
 
-  OutputText output(tokenizer, stops, unsearched);
+  OutputText output(tokenizer, stops, unsearched, prompt);
   std::string joined;
   const auto take = [&](const std::string& part) {
     EBB_CHECK(text::IsValidUtf8(part));
@@ -108,11 +125,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const base::TokenId id : ids) take(output.Add(id));
   take(output.Finish());
 
-  size_t at = whole.searched.size();
-  const std::string* stop = FirstStop(whole.searched, stops, at);
-  EBB_CHECK(joined == whole.unsearched + whole.searched.substr(0, at));
-  EBB_CHECK(output.matched_stop().has_value() == (stop != nullptr));
-  if (stop != nullptr) EBB_CHECK(*output.matched_stop() == *stop);
+  size_t end = std::string::npos;
+  for (const std::string& stop : stops) end = std::min(end, BytesBefore(whole, stop));
+  EBB_CHECK(joined == whole.unsearched + whole.searched.substr(0, end));
+  EBB_CHECK(output.matched_stop().has_value() == (end != std::string::npos));
+  if (output.matched_stop()) EBB_CHECK(BytesBefore(whole, *output.matched_stop()) == end);
   return 0;
 }
 
