@@ -162,16 +162,9 @@ def jinja():
     for folder in models():
         template = json.loads((folder / "tokenizer_config.json").read_text()).get("chat_template")
         if isinstance(template, str):
-            yield template.encode() + b"\0Hello"
-    sys.path.insert(0, str(GOLDEN / "chat_template"))
-    import constructs
-    found = [v for v in vars(constructs).values() if isinstance(v, (list, tuple, dict))]
-    for group in found:
-        for text in group.values() if isinstance(group, dict) else group:
-            if isinstance(text, (list, tuple)) and text:
-                text = text[0]
-            if isinstance(text, str) and "{" in text:
-                yield text.encode() + b"\0Hello"
+            yield template.encode() + b'\0{"n": 2}'
+    for row in json.loads((GOLDEN / "chat_template/constructs.json").read_text())["rows"]:
+        yield row[0].encode()
 
 
 def configuration():
@@ -205,6 +198,23 @@ def request():
     yield from noise(1, b"\1")
 
 
+def wire():
+    for seed in request():
+        yield seed
+    number = lambda n, value: varint(n << 3) + varint(value)
+    inner = varint(1 << 3 | 2) + varint(3) + b"\1\2\3"
+    yield b"\3" + inner + number(1, 300)
+    yield b"\2" + varint(1 << 3 | 2) + varint(5) + b"Hello" + number(3, 1)
+
+
+def http():
+    yield b"\0GET / HTTP/1.1\r\nHost: a\r\n\r\nHEAD /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    yield b"\7GET /events HTTP/1.1\r\nHost: a\r\n\r\n"
+    yield b"\1GET http://a/throws?x=1 HTTP/1.0\r\n\r\n"
+    yield b"\0POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n"
+    yield b"\0GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 1100
+
+
 def noise(count, prefix=b"", sizes=(40, 200, 600)):
     generator = random.Random(1)
     for size in sizes:
@@ -213,7 +223,7 @@ def noise(count, prefix=b"", sizes=(40, 200, 600)):
 
 
 SEEDS = {"safetensors": safetensors, "config": config, "tokenizer_json": tokenizer_json, "gguf": gguf, "folder": folder, "jinja": jinja,
-         "configuration": configuration, "tokens": tokens, "client": client, "request": request}
+         "configuration": configuration, "tokens": tokens, "client": client, "request": request, "http": http, "wire": wire}
 
 
 def main():
@@ -222,7 +232,7 @@ def main():
         name = source.name[:-len("_fuzz.cc")]
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(SEEDS.get(name, lambda: noise(3))()):
-            (folder / name / ("seed-%03d" % i)).write_bytes(seed)
+            (folder / name / ("seed-%04d" % i)).write_bytes(seed)
 
 
 if __name__ == "__main__":
