@@ -368,7 +368,8 @@ TEST_F(ChatAdmissionTest, MoreMessagesThanTheContextHasTokensAreNotLookedAt) {
 }
 
 TEST_F(ChatAdmissionTest, WhereTheTemplateUsesUpItsBudgetTheMessagesAreRefused) {
-  text_->chat_template = text::ChatTemplate::Parse("{% for i in range(9000000) %}{% endfor %}", {}).value();
+  text_->chat_template = text::ChatTemplate::Parse(
+      "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}", {}).value();
   EXPECT_THAT(FieldsOf(Say({{"user", "hi"}})), ElementsAre("chat.messages"));
   EXPECT_THAT(violations_.all()[0].description, HasSubstr("steps"));
 }
@@ -377,9 +378,9 @@ TEST_F(ChatAdmissionTest, TheTemplatesOwnWordsArePassedOnWithoutWhatTheyQuote) {
   EXPECT_THAT(FieldsOf(Say({{"robot", "SECRET"}})), ElementsAre("chat.messages"));
   EXPECT_THAT(violations_.all()[0].description, HasSubstr("no robots here"));
   EXPECT_THAT(FieldsOf(Say({{"parrot", "SECRET"}})), ElementsAre("chat.messages"));
-  EXPECT_THAT(violations_.all()[0].description, AllOf(HasSubstr("refuses: heard: ..."), Not(HasSubstr("SECRET"))));
+  EXPECT_THAT(violations_.all()[0].description, AllOf(HasSubstr("refuses them: heard: ..."), Not(HasSubstr("SECRET"))));
   EXPECT_THAT(FieldsOf(Say({{"parrot", "e"}})), ElementsAre("chat.messages"));
-  EXPECT_THAT(violations_.all()[0].description, HasSubstr("refuses: heard: ..."));
+  EXPECT_THAT(violations_.all()[0].description, HasSubstr("refuses them: heard: ..."));
 }
 
 TEST_F(AdmissionTest, AnUnsetSeedIsDrawnAndASetOneIsKept) {
