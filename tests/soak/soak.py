@@ -49,7 +49,7 @@ KINDS = {
     "cancel at once": (4, {OK, FULL, CANCELLED}),
     "deadline": (8, {OK, FULL, LATE}),
     "bad input": (9, {BAD, FULL}),  # a full queue refuses before anything is looked at
-    "slow reader": (3, {OK, FULL}),
+    "slow reader": (3, {OK, FULL, CANCELLED}),  # CANCELLED where others wait and its pauses add up to the timeout
     "stalled reader": (1, {OK, FULL, CANCELLED}),  # OK where forgetting keeps its rows so short that the buffers hold them all
     "process killed": (2, {"killed", "exit 0", "exit 1"}),
     "process stopped": (2, {"exit 0", "exit 1", "killed"}),
