@@ -31,8 +31,8 @@ Courier::~Courier() {
   {
     std::lock_guard lock(tasks_->mutex);
     tasks_->ending = true;
+    tasks_->changed.notify_all();
   }
-  tasks_->changed.notify_all();
   if (thread_.get_id() == std::this_thread::get_id()) {
     thread_.detach();
   } else {
@@ -40,12 +40,12 @@ Courier::~Courier() {
   }
 }
 
+// The task may hold the last reference to this, and be done before this returns.
 void Courier::Post(std::function<void()> task) {
-  {
-    std::lock_guard lock(tasks_->mutex);
-    tasks_->waiting.push_back(std::move(task));
-  }
-  tasks_->changed.notify_one();
+  const std::shared_ptr<Tasks> tasks = tasks_;
+  std::lock_guard lock(tasks->mutex);
+  tasks->waiting.push_back(std::move(task));
+  tasks->changed.notify_one();
 }
 
 bool Courier::Here() { return here; }

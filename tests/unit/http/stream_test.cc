@@ -183,6 +183,7 @@ TEST_F(StreamServerTest, Http10GetsTheEventsAsTheyAre) {
   client.Send("GET /events HTTP/1.0\r\n\r\n");
   EXPECT_THAT(client.ReadPast("\r\n\r\n"), StartsWith("HTTP/1.0 200"));
   std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !streams_.empty(); });
   streams_[0]->Write("data: 1\n\n");
   streams_[0]->Close();
   EXPECT_EQ(client.ReadToEnd(), "data: 1\n\n");
