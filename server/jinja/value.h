@@ -30,7 +30,10 @@ struct None {};
 struct Range {
   int64_t start = 0, stop = 0, step = 1;
   int64_t size() const;
-  int64_t at(int64_t i) const { return start + i * step; }
+  // The result fits, though what it takes on the way may not.
+  int64_t at(int64_t i) const {
+    return static_cast<int64_t>(static_cast<uint64_t>(start) + static_cast<uint64_t>(i) * static_cast<uint64_t>(step));
+  }
 };
 
 struct ListNest;

@@ -328,6 +328,7 @@ TEST(ChatTemplateLimits, SearchingTakesLinearTime) {
 
 TEST(ChatTemplateLimits, NumbersAtTheirEndsDoNotOverflow) {
   EXPECT_EQ(Text("{% set big = 461168601842738790 * 10 %}{{ range(0, big * 2 - 1, big) | list }}"), "[0, 4611686018427387900]");
+  EXPECT_EQ(Text("{{ range(-9223372036854775807, 9223372036854775807, 4611686018427387904) | last }}"), "4611686018427387905");
   EXPECT_EQ(Text("{% set big = 922337203685477580 * 10 + 7 %}{{ 'abc'[1::big] }}{{ [1, 2, 3][::-big] }}"), "b[3]");
   EXPECT_EQ(Render("{{ (0 - 922337203685477580 * 10 - 8) | abs }}").status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Text("{{ ('nan' | float) | int }}"), "0");
