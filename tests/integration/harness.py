@@ -64,6 +64,31 @@ def wait_until(condition, what, seconds=STEP_SECONDS):
     raise AssertionError("timed out: " + what)
 
 
+def go_on(pb, tokens, **fields):
+    """A request for exactly so many tokens, the same ones every time."""
+    message = pb.GenerateRequest(text="go on", max_new_tokens=tokens, ignore_eos=True, **fields)
+    message.sampling.temperature = 0
+    return message
+
+
+def status(pb, stub):
+    return stub.GetServerStatus(pb.GetServerStatusRequest(), timeout=STEP_SECONDS)
+
+
+def wait_idle(pb, stub):
+    def idle():
+        now = status(pb, stub)
+        return now.requests_running == 0 and now.requests_queued == 0 and now.kv_used_bytes == 0
+    wait_until(idle, "the server to have nothing left")
+
+
+def first_token(call):
+    for event in call:
+        if event.WhichOneof("event") == "token":
+            return event.token
+    raise AssertionError("no token")
+
+
 class Server:
     """A running server. Use as a context manager: at the end it must drain and exit with 0."""
 

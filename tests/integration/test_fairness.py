@@ -19,30 +19,6 @@ def channel(server):
     return grpc.insecure_channel(server.grpc_address, options=[OWN])
 
 
-def request(pb, tokens, **fields):
-    message = pb.GenerateRequest(text="go on", max_new_tokens=tokens, ignore_eos=True, **fields)
-    message.sampling.temperature = 0
-    return message
-
-
-def status(pb, stub):
-    return stub.GetServerStatus(pb.GetServerStatusRequest(), timeout=harness.STEP_SECONDS)
-
-
-def wait_idle(pb, stub):
-    def idle():
-        now = status(pb, stub)
-        return now.requests_running == 0 and now.requests_queued == 0 and now.kv_used_bytes == 0
-    harness.wait_until(idle, "the server to have nothing left")
-
-
-def first_token(call):
-    for event in call:
-        if event.WhichOneof("event") == "token":
-            return event.token
-    raise AssertionError("no token")
-
-
 def cancelled_streams(server):
     return server.metrics()['ebbinghaus_stream_backpressure_total{action="cancelled"}']
 
@@ -56,7 +32,7 @@ def test_a_served_client_is_not_starved_by_new_connections(pb, model):
             while not stop.is_set():
                 with channel(server) as fresh:
                     try:
-                        pb.Stub(fresh).Complete(request(pb, 50), timeout=harness.STEP_SECONDS)
+                        pb.Stub(fresh).Complete(harness.go_on(pb, 50), timeout=harness.STEP_SECONDS)
                         served.append(1)
                     except grpc.RpcError as error:
                         errors.append(error)
@@ -67,7 +43,7 @@ def test_a_served_client_is_not_starved_by_new_connections(pb, model):
             stub = pb.Stub(server.channel)
             for _ in range(10):
                 before = len(served)
-                stub.Complete(request(pb, 5), timeout=harness.STEP_SECONDS)
+                stub.Complete(harness.go_on(pb, 5), timeout=harness.STEP_SECONDS)
                 # The one that ran, those that waited, and one that may have been told of late.
                 assert len(served) - before <= newcomers + 1
         finally:
@@ -80,13 +56,13 @@ def test_a_served_client_is_not_starved_by_new_connections(pb, model):
 def test_a_client_that_filled_batch_and_queue_shuts_nobody_out(pb, model):
     with harness.Server(model, "--max-batch", "2", "--max-queue", "8", "--drain-timeout", "0") as server:
         stub = pb.Stub(server.channel)
-        many = [stub.Complete.future(request(pb, 6000)) for _ in range(100)]
+        many = [stub.Complete.future(harness.go_on(pb, 6000)) for _ in range(100)]
         harness.wait_until(lambda: sum(call.done() for call in many) == 90, "all but batch and queue to be refused")
-        assert status(pb, stub).requests_queued == 8
+        assert harness.status(pb, stub).requests_queued == 8
         with channel(server) as other:
-            call = pb.Stub(other).Complete.future(request(pb, 3))
+            call = pb.Stub(other).Complete.future(harness.go_on(pb, 3))
             harness.wait_until(lambda: sum(c.done() for c in many) == 91, "one of the many to make room")
-            assert status(pb, stub).requests_queued == 8
+            assert harness.status(pb, stub).requests_queued == 8
             refused = [c for c in many if c.done()]
             assert {c.code() for c in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
             assert sum("lost its place" in c.details() for c in refused) == 1
@@ -103,18 +79,18 @@ def test_an_id_is_in_nobody_elses_way(pb, model, tmp_path):
     with harness.Server(model, "--auth-token-file", str(tokens)) as server:
         stub = pb.Stub(server.channel)
         alice, bob = ([("authorization", "Bearer " + letter * 20)] for letter in "ab")
-        calls = [stub.Generate(request(pb, 6000, request_id="same"), metadata=who) for who in (alice, bob)]
+        calls = [stub.Generate(harness.go_on(pb, 6000, request_id="same"), metadata=who) for who in (alice, bob)]
         for call in calls:
-            first_token(call)
+            harness.first_token(call)
         with pytest.raises(grpc.RpcError) as error:
-            stub.Complete(request(pb, 1, request_id="same"), metadata=bob)
+            stub.Complete(harness.go_on(pb, 1, request_id="same"), metadata=bob)
         assert error.value.code() == grpc.StatusCode.ALREADY_EXISTS
         for call in calls:
             call.cancel()
 
 
 def test_pinned_ranges_have_a_limit_that_the_error_names(pb, stub):
-    message = request(pb, 2, generation_mode=pb.GENERATION_MODE_SPARSE_ATTENTION)
+    message = harness.go_on(pb, 2, generation_mode=pb.GENERATION_MODE_SPARSE_ATTENTION)
     for i in range(1024):
         message.memory.pinned.add(begin=3 * i, end=3 * i + 1)
     assert len(stub.Complete(message).token_ids.ids) == 2
@@ -139,7 +115,7 @@ async def until(condition, what):
 def test_a_dead_reader_costs_a_bounded_time_after_the_last_token_too(pb, model, method):
     with harness.Server(model, "--slow-reader-timeout", "1s", "--max-batch", "4", "--max-queue", "64") as server:
         stub = pb.Stub(server.channel)
-        message = request(pb, 1, generation_mode=pb.GENERATION_MODE_SPARSE_ATTENTION, return_token_weights=True)
+        message = harness.go_on(pb, 1, generation_mode=pb.GENERATION_MODE_SPARSE_ATTENTION, return_token_weights=True)
         message.text = "the cat sat on the mat " * 200
 
         async def open_and_never_read():
@@ -148,14 +124,14 @@ def test_a_dead_reader_costs_a_bounded_time_after_the_last_token_too(pb, model, 
             await until(lambda: streams <= connection.ended, "the server to end all streams")
             await connection.close(abruptly=False)
         asyncio.run(open_and_never_read())
-        wait_idle(pb, stub)
+        harness.wait_idle(pb, stub)
         assert cancelled_streams(server) == 12
 
 
 def test_a_reader_that_takes_a_little_now_and_then_does_not_hold_its_place(pb, model):
     with harness.Server(model, "--slow-reader-timeout", "1s", "--max-batch", "1") as server:
         stub = pb.Stub(server.channel)
-        message = request(pb, 6000, return_attention_weights=True)
+        message = harness.go_on(pb, 6000, return_attention_weights=True)
         message.attention.top_k = 0
 
         async def read_a_little():
@@ -169,10 +145,10 @@ def test_a_reader_that_takes_a_little_now_and_then_does_not_hold_its_place(pb, m
             reading = asyncio.create_task(trickle())
             paused = 'ebbinghaus_stream_backpressure_total{action="paused"}'
             await until(lambda: server.metrics()[paused] >= 1, "the stream to be paused")
-            waits = asyncio.to_thread(stub.Complete, request(pb, 3), timeout=harness.STEP_SECONDS)
+            waits = asyncio.to_thread(stub.Complete, harness.go_on(pb, 3), timeout=harness.STEP_SECONDS)
             assert len((await waits).token_ids.ids) == 3
             reading.cancel()
             await connection.close(abruptly=True)
         asyncio.run(read_a_little())
         assert cancelled_streams(server) == 1
-        wait_idle(pb, stub)
+        harness.wait_idle(pb, stub)

@@ -20,65 +20,45 @@ LONG = 6000  # tokens: far longer than any of these tests waits
 
 
 def long_request(pb, **fields):
-    message = pb.GenerateRequest(text="go on", max_new_tokens=LONG, ignore_eos=True, **fields)
-    message.sampling.temperature = 0
-    return message
-
-
-def status(pb, stub):
-    return stub.GetServerStatus(pb.GetServerStatusRequest(), timeout=harness.STEP_SECONDS)
-
-
-def wait_idle(pb, stub):
-    def idle():
-        now = status(pb, stub)
-        return now.requests_running == 0 and now.requests_queued == 0 and now.kv_used_bytes == 0
-    harness.wait_until(idle, "the server to have nothing left")
-
-
-def first_token(call):
-    for event in call:
-        if event.WhichOneof("event") == "token":
-            return event.token
-    raise AssertionError("no token")
+    return harness.go_on(pb, LONG, **fields)
 
 
 def test_cancelling_frees_the_sequence(pb, server, stub):
-    wait_idle(pb, stub)
+    harness.wait_idle(pb, stub)
     call = stub.Generate(long_request(pb))
-    first_token(call)
-    now = status(pb, stub)
+    harness.first_token(call)
+    now = harness.status(pb, stub)
     assert now.requests_running == 1 and now.kv_used_bytes > 0
     call.cancel()
-    wait_idle(pb, stub)
+    harness.wait_idle(pb, stub)
 
 
 def test_cancelling_complete_frees_the_sequence(pb, stub):
     future = stub.Complete.future(long_request(pb))
-    harness.wait_until(lambda: status(pb, stub).requests_running == 1, "the request to run")
+    harness.wait_until(lambda: harness.status(pb, stub).requests_running == 1, "the request to run")
     future.cancel()
-    wait_idle(pb, stub)
+    harness.wait_idle(pb, stub)
 
 
 def test_a_client_that_vanishes_frees_the_sequence(pb, server, stub):
     channel = grpc.insecure_channel(server.grpc_address, options=[("grpc.use_local_subchannel_pool", 1)])
-    first_token(pb.Stub(channel).Generate(long_request(pb)))
+    harness.first_token(pb.Stub(channel).Generate(long_request(pb)))
     channel.close()
-    wait_idle(pb, stub)
+    harness.wait_idle(pb, stub)
 
 
 def test_a_client_that_does_not_read_does_not_hold_up_others(pb, server, stub):
     channel = grpc.insecure_channel(server.grpc_address, options=[("grpc.use_local_subchannel_pool", 1)])
     slow = pb.Stub(channel).Generate(long_request(pb, return_attention_weights=True))
     try:
-        first_token(slow)  # and reads no further
+        harness.first_token(slow)  # and reads no further
         for _ in range(3):
             assert len(stub.Complete(pb.GenerateRequest(text="quick", max_new_tokens=8, ignore_eos=True),
                                      timeout=harness.STEP_SECONDS).token_ids.ids) == 8
     finally:
         slow.cancel()
         channel.close()
-    wait_idle(pb, stub)
+    harness.wait_idle(pb, stub)
 
 
 @pytest.mark.parametrize("method", ["Generate", "Complete"])
@@ -88,7 +68,7 @@ def test_the_deadline_ends_the_call_and_frees_the_sequence(pb, stub, method):
         if method == "Generate":
             list(answer)
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    wait_idle(pb, stub)
+    harness.wait_idle(pb, stub)
 
 
 def test_an_active_request_id_cannot_be_used_again(pb, stub):
@@ -99,7 +79,7 @@ def test_an_active_request_id_cannot_be_used_again(pb, stub):
         stub.Complete(pb.GenerateRequest(text="x", request_id="mine"))
     assert error.value.code() == grpc.StatusCode.ALREADY_EXISTS
     first.cancel()
-    wait_idle(pb, stub)
+    harness.wait_idle(pb, stub)
     answer = stub.Complete(pb.GenerateRequest(text="x", request_id="mine", max_new_tokens=1))
     assert answer.started.request_id == "mine"
 
@@ -108,9 +88,9 @@ def test_a_full_queue_refuses_with_a_retry_hint(pb, model):
     with harness.Server(model, "--max-batch", "1", "--max-queue", "1", "--drain-timeout", "0") as server:
         stub = pb.Stub(server.channel)
         running = stub.Generate(long_request(pb))
-        first_token(running)
+        harness.first_token(running)
         queued = stub.Generate(long_request(pb))
-        harness.wait_until(lambda: status(pb, stub).requests_queued == 1, "the second to wait")
+        harness.wait_until(lambda: harness.status(pb, stub).requests_queued == 1, "the second to wait")
         with pytest.raises(grpc.RpcError) as caught:
             stub.Complete(long_request(pb))
         error = caught.value
@@ -119,7 +99,7 @@ def test_a_full_queue_refuses_with_a_retry_hint(pb, model):
         retry = error_details_pb2.RetryInfo()
         assert rpc_status.from_call(error).details[0].Unpack(retry)
         running.cancel()
-        assert first_token(queued)  # the one that waited has its turn
+        assert harness.first_token(queued)  # the one that waited has its turn
         queued.cancel()
 
 
@@ -127,11 +107,11 @@ def test_draining_finishes_what_runs_and_refuses_what_comes(pb, model):
     with harness.Server(model, "--drain-timeout", "60s") as server:
         stub = pb.Stub(server.channel)
         running = stub.Generate(long_request(pb))
-        first_token(running)
+        harness.first_token(running)
         server.signal()
         harness.wait_until(lambda: server.http("/readyz")[0] == 503, "readyz to say so")
         assert server.http("/healthz")[0] == 200
-        assert status(pb, stub).state == "draining"
+        assert harness.status(pb, stub).state == "draining"
         with pytest.raises(grpc.RpcError) as error:
             stub.Complete(pb.GenerateRequest(text="x"))
         assert error.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -177,7 +157,7 @@ def test_calls_that_come_while_it_ends_are_told_to_go_elsewhere(pb, model):
 def test_when_the_drain_timeout_passes_streams_end_in_order(pb, model):
     with harness.Server(model, "--drain-timeout", "100ms") as server:
         running = pb.Stub(server.channel).Generate(long_request(pb))
-        first_token(running)
+        harness.first_token(running)
         server.signal()
         events = list(running)  # ends with OK
         assert events[-1].finished.finish_reason == pb.FINISH_REASON_DRAINING
@@ -255,7 +235,7 @@ def test_the_environment_and_a_file_configure_it(pb, model, tmp_path):
     file.write_text("default-mode: soft_delete\ndefault-preset = tight\nmax-context: 64\n")
     with harness.Server(model, "--config", str(file), env={"EBBINGHAUS_DEFAULT_MODE": "sparse_attention"}) as server:
         stub = pb.Stub(server.channel)
-        now = status(pb, stub)
+        now = harness.status(pb, stub)
         assert now.default_mode == pb.GENERATION_MODE_SPARSE_ATTENTION
         assert now.default_preset == pb.MEMORY_PRESET_TIGHT
         assert stub.GetModel(pb.GetModelRequest()).context_tokens == 64
@@ -343,9 +323,9 @@ def test_a_stream_that_nobody_reads_is_cancelled_after_the_timeout_and_its_memor
         request = long_request(pb, return_attention_weights=True)
         request.attention.top_k = 0  # more than HTTP/2 and the mailbox hold between them
         slow = stub.Generate(request)
-        first_token(slow)  # and reads no further
+        harness.first_token(slow)  # and reads no further
         harness.wait_until(lambda: backpressure(server, "cancelled") == 1, "the stream to be cancelled")
-        wait_idle(pb, stub)
+        harness.wait_idle(pb, stub)
         with pytest.raises(grpc.RpcError) as error:
             list(slow)
         assert error.value.code() == grpc.StatusCode.CANCELLED
@@ -359,7 +339,7 @@ def test_a_stream_that_is_read_slowly_is_not_cancelled(pb, model):
         request = long_request(pb, return_attention_weights=True)
         request.attention.top_k = 0
         slow = stub.Generate(request)
-        first_token(slow)
+        harness.first_token(slow)
         harness.wait_until(lambda: backpressure(server, "paused") >= 1, "the stream to be paused")
         end = time.monotonic() + 5
         while time.monotonic() < end:
@@ -379,9 +359,9 @@ def test_an_overloaded_server_is_alive_and_ready(pb, model):
     with harness.Server(model, "--max-batch", "1", "--max-queue", "1") as server:
         stub = pb.Stub(server.channel)
         running = stub.Generate(long_request(pb))
-        first_token(running)
+        harness.first_token(running)
         queued = stub.Generate(long_request(pb))
-        harness.wait_until(lambda: status(pb, stub).requests_queued == 1, "the second to wait")
+        harness.wait_until(lambda: harness.status(pb, stub).requests_queued == 1, "the second to wait")
         more = [stub.Complete.future(long_request(pb)) for _ in range(200)]
         seen = set()
         while not all(call.done() for call in more):
@@ -398,7 +378,7 @@ def test_only_the_watchdog_says_that_the_server_is_not_alive(pb, model):
         stub = pb.Stub(server.channel)
         assert health_states(server) == (200, 200)
         call = stub.Generate(long_request(pb))
-        first_token(call)
+        harness.first_token(call)
         harness.wait_until(lambda: server.http("/healthz")[::2] == (503, "stuck\n"), "the watchdog to see a step")
         harness.wait_until(lambda: server.http("/readyz")[::2] == (503, "stuck\n"), "the watchdog to see a step")
         call.cancel()
@@ -410,7 +390,7 @@ def test_calls_are_taken_while_the_news_of_the_end_spreads(pb, model):
         stub = pb.Stub(server.channel)
         server.signal()
         harness.wait_until(lambda: health_states(server) == (503, 200), "health to say so")
-        assert status(pb, stub).state == "draining"
+        assert harness.status(pb, stub).state == "draining"
         assert len(stub.Complete(pb.GenerateRequest(text="x", max_new_tokens=3, ignore_eos=True)).token_ids.ids) == 3
         began = time.monotonic()
         assert server.wait() == 0
@@ -431,9 +411,9 @@ def test_the_second_signal_skips_the_waits_but_keeps_the_text(pb, model):
     with harness.Server(model, "--drain-propagation", "1h", "--drain-timeout", "1h", "--max-batch", "1") as server:
         stub = pb.Stub(server.channel)
         running = stub.Generate(long_request(pb))
-        first_token(running)
+        harness.first_token(running)
         waiting = stub.Generate(long_request(pb))
-        harness.wait_until(lambda: status(pb, stub).requests_queued == 1, "the second to wait")
+        harness.wait_until(lambda: harness.status(pb, stub).requests_queued == 1, "the second to wait")
         server.signal()
         harness.wait_until(lambda: server.http("/readyz")[0] == 503, "the drain to begin")
         server.signal(signal.SIGINT)

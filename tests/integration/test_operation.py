@@ -1,4 +1,5 @@
 """What surrounds the process: streams that nobody reads or that are closed, and names that the surroundings give."""
+import contextlib
 import os
 import pathlib
 import socket
@@ -78,20 +79,26 @@ def test_a_log_whose_reader_has_gone_costs_the_log_only(pb, model):
         os.close(write_end)
 
 
-def test_standard_output_that_is_full_does_not_keep_it_from_serving(pb, model, tmp_path):
+@contextlib.contextmanager
+def full_pipe():
+    """The writing end of a pipe that is full and that nobody reads."""
     read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    with pytest.raises(BlockingIOError):
-        while True:
-            os.write(write_end, b"x" * 4096)
-    os.set_blocking(write_end, True)
-    log = tmp_path / "log"
     try:
-        with log.open("w") as file, Bare(model, stdout=write_end, stderr=file) as server:
-            assert len(answer(pb, server.grpc_address)) == 1
+        os.set_blocking(write_end, False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(write_end, b"x" * 4096)
+        os.set_blocking(write_end, True)
+        yield write_end
     finally:
         os.close(read_end)
         os.close(write_end)
+
+
+def test_standard_output_that_is_full_does_not_keep_it_from_serving(pb, model, tmp_path):
+    log = tmp_path / "log"
+    with full_pipe() as write_end, log.open("w") as file, Bare(model, stdout=write_end, stderr=file) as server:
+        assert len(answer(pb, server.grpc_address)) == 1
     assert "ready_line_not_written" in log.read_text()
 
 
@@ -106,21 +113,12 @@ def test_closed_standard_streams_are_not_taken_by_files_or_sockets(pb, model):
 
 
 def test_a_failure_to_start_is_told_although_nobody_reads(model, tmp_path):
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    with pytest.raises(BlockingIOError):
-        while True:
-            os.write(write_end, b"x" * 4096)
-    os.set_blocking(write_end, True)
-    try:
+    with full_pipe() as write_end:
         for arguments, code in [(["--model", str(tmp_path / "nothing")], 1), (["--no-such-flag"], 2)]:
             ended = subprocess.run([harness.PROGRAM, *arguments, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"],
                                    stdout=subprocess.DEVNULL, stderr=write_end, timeout=harness.STEP_SECONDS,
                                    env=harness.environment(), check=False)
             assert ended.returncode == code
-    finally:
-        os.close(read_end)
-        os.close(write_end)
 
 
 def refused(model, *arguments, **more):

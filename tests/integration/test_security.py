@@ -361,10 +361,6 @@ RETRY = json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "methodConfig"
                     "retryableStatusCodes": ["RESOURCE_EXHAUSTED", "UNAVAILABLE"]}}]})
 
 
-def status(pb, stub):
-    return stub.GetServerStatus(pb.GetServerStatusRequest(), timeout=harness.STEP_SECONDS)
-
-
 @pytest.mark.parametrize("method", ["Generate", "Complete"])
 def test_a_call_refused_by_a_full_queue_is_retried_by_the_client_itself(pb, model, method):
     with harness.Server(model, "--max-batch", "1", "--max-queue", "1", "--drain-timeout", "0", "--slow-reader-timeout",
@@ -373,7 +369,7 @@ def test_a_call_refused_by_a_full_queue_is_retried_by_the_client_itself(pb, mode
         running = stub.Generate(long_request(pb, return_attention_weights=True))
         next(running)
         queued = stub.Generate(long_request(pb, return_attention_weights=True))
-        harness.wait_until(lambda: status(pb, stub).requests_queued == 1, "the second to wait")
+        harness.wait_until(lambda: harness.status(pb, stub).requests_queued == 1, "the second to wait")
         with grpc.insecure_channel(server.grpc_address, options=[FRESH, ("grpc.service_config", RETRY)]) as channel:
             call = getattr(pb.Stub(channel), method)
             request = pb.GenerateRequest(text="x", max_new_tokens=2, ignore_eos=True)
@@ -423,7 +419,7 @@ def test_headers_leave_when_the_request_starts_not_when_it_comes(pb, model):
             arrived.set()
         thread = threading.Thread(target=wait_for_headers)
         thread.start()
-        harness.wait_until(lambda: status(pb, stub).requests_queued == 1, "the second to wait")
+        harness.wait_until(lambda: harness.status(pb, stub).requests_queued == 1, "the second to wait")
         for _ in range(20):  # calls that end show that nothing holds the connection up
             stub.GetModel(pb.GetModelRequest())
         assert not arrived.is_set()
