@@ -76,6 +76,7 @@ class ExpressionParser {
   Result ParseNamed(bool with_namespace);
   Result ParseList();
   Result ParseDict();
+  Result ParseCall(ExpressionPtr callee);
   Result ParsePostfix(ExpressionPtr value);
   Result ParseBehind(ExpressionPtr value);
   Result ParseSubscript(ExpressionPtr object);

@@ -324,15 +324,19 @@ ExpressionParser::Result ExpressionParser::ParseDict() {
   return dict;
 }
 
+ExpressionParser::Result ExpressionParser::ParseCall(ExpressionPtr callee) {
+  auto call = Make(E::kCall, now().line);
+  EBB_RETURN_IF_ERROR(Adopt(*call, std::move(callee)));
+  EBB_RETURN_IF_ERROR(ParseArguments(*call));
+  return call;
+}
+
 ExpressionParser::Result ExpressionParser::ParsePostfix(ExpressionPtr value) {
   while (true) {
     if (IsOperator(".") || IsOperator("[")) {
       EBB_ASSIGN_OR_RETURN(value, ParseSubscript(std::move(value)));
     } else if (IsOperator("(")) {
-      auto call = Make(E::kCall, now().line);
-      EBB_RETURN_IF_ERROR(Adopt(*call, std::move(value)));
-      EBB_RETURN_IF_ERROR(ParseArguments(*call));
-      value = std::move(call);
+      EBB_ASSIGN_OR_RETURN(value, ParseCall(std::move(value)));
     } else {
       return value;
     }
@@ -347,10 +351,7 @@ ExpressionParser::Result ExpressionParser::ParseBehind(ExpressionPtr value) {
     } else if (IsName("is")) {
       EBB_ASSIGN_OR_RETURN(value, ParseTest(std::move(value)));
     } else if (IsOperator("(")) {
-      auto call = Make(E::kCall, now().line);
-      EBB_RETURN_IF_ERROR(Adopt(*call, std::move(value)));
-      EBB_RETURN_IF_ERROR(ParseArguments(*call));
-      value = std::move(call);
+      EBB_ASSIGN_OR_RETURN(value, ParseCall(std::move(value)));
     } else {
       return value;
     }
