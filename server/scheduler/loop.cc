@@ -111,8 +111,7 @@ std::optional<absl::Status> Loop::WhyLost(const RunningRequest& request, base::T
   }
   const std::optional<base::TimePoint>& paused = request.pauses().since();
   if (paused && now - *paused >= options_.slow_reader_timeout && request.mailbox()->full()) {
-    metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
-    request.mailbox()->Abandon();
+    GiveUpOn(*request.mailbox());
     return absl::CancelledError(absl::StrCat("the stream was not read for ",
                                              base::Seconds(options_.slow_reader_timeout), " s (slow-reader-timeout)"));
   }
@@ -122,6 +121,12 @@ std::optional<absl::Status> Loop::WhyLost(const RunningRequest& request, base::T
 void Loop::EndRunning(Running& request, absl::Status status) {
   Fail(*request, std::move(status));
   request.reset();
+}
+
+// Its reader takes too little of it.
+void Loop::GiveUpOn(Mailbox& mailbox) {
+  metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
+  mailbox.Abandon();
 }
 
 // Somebody waits for what those that run hold.
@@ -136,12 +141,17 @@ void Loop::EndLaggard(base::TimePoint now) {
     return a->pauses().spent(now) < b->pauses().spent(now);
   });
   if ((*laggard)->pauses().spent(now) < options_.slow_reader_timeout) return;
-  metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
-  (*laggard)->mailbox()->Abandon();
+  GiveUpOn(*(*laggard)->mailbox());
   EndRunning(*laggard, absl::CancelledError(absl::StrCat(
                            "the stream was read too slowly while others waited: it was paused for more than ",
                            base::Seconds(options_.slow_reader_timeout), " s in all (slow-reader-timeout)")));
   running_.erase(laggard);
+}
+
+// When nothing was read for the timeout, and for a few timeouts whatever was read.
+base::TimePoint Loop::MustBeReadBy(const Unread& stream) const {
+  const base::TimePoint read = std::max(stream.ended, stream.mailbox->last_read().value_or(stream.ended));
+  return std::min(read + options_.slow_reader_timeout, stream.ended + kUnreadTimeouts * options_.slow_reader_timeout);
 }
 
 // Streams whose last events nobody takes.
@@ -150,10 +160,8 @@ void Loop::EndUnread(base::TimePoint now) {
   size_t all = 0;
   std::erase_if(unread_, [&](const Unread& stream) {
     if (stream.mailbox->done()) return true;
-    const base::TimePoint read = std::max(stream.ended, stream.mailbox->last_read().value_or(stream.ended));
-    if (now - read >= options_.slow_reader_timeout || now - stream.ended >= kUnreadTimeouts * options_.slow_reader_timeout) {
-      metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
-      stream.mailbox->Abandon();
+    if (now >= MustBeReadBy(stream)) {
+      GiveUpOn(*stream.mailbox);
       return true;
     }
     const size_t holds = stream.mailbox->bytes() + kUnreadStreamBytes;
@@ -172,8 +180,7 @@ void Loop::EndUnread(base::TimePoint now) {
       continue;
     }
     const size_t holds = std::min(all, oldest->mailbox->bytes() + kUnreadStreamBytes);
-    metrics_->CountBackpressure(metrics::Backpressure::kCancelled);
-    oldest->mailbox->Abandon();
+    GiveUpOn(*oldest->mailbox);
     unread_.erase(oldest);
     most->second -= std::min(most->second, holds);
     all -= holds;
@@ -461,11 +468,7 @@ std::optional<base::TimePoint> Loop::NextDeadline(std::optional<base::TimePoint>
     next = Earlier(next, *paused + options_.slow_reader_timeout);
     if (contended) next = Earlier(next, *paused + options_.slow_reader_timeout - request->pauses().spent(*paused));
   }
-  for (const Unread& stream : unread_) {
-    const base::TimePoint read = std::max(stream.ended, stream.mailbox->last_read().value_or(stream.ended));
-    next = Earlier(next, std::min(read + options_.slow_reader_timeout,
-                                  stream.ended + kUnreadTimeouts * options_.slow_reader_timeout));
-  }
+  for (const Unread& stream : unread_) next = Earlier(next, MustBeReadBy(stream));
   return next;
 }
 

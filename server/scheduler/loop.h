@@ -69,6 +69,7 @@ class Loop {
 
  private:
   using Running = std::unique_ptr<RunningRequest>;
+  struct Unread;
 
   void EndLostRequests(base::TimePoint now);
   std::optional<absl::Status> WhyLost(const RunningRequest& request, base::TimePoint now);
@@ -78,6 +79,8 @@ class Loop {
   bool Contended() const;
   void EndLaggard(base::TimePoint now);
   void EndRunning(Running& request, absl::Status status);
+  void GiveUpOn(Mailbox& mailbox);
+  base::TimePoint MustBeReadBy(const Unread& stream) const;
   bool TellWeights(bool last_step);
   void StartWaiting();
   QueuedRequest* NextToStart() const;

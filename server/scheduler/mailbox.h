@@ -61,8 +61,7 @@ class Mailbox {
   // That is large, and this is not the courier's thread: OnReady will call there.
   bool for_courier() const;
   // Calls `ready` once, from any thread, as soon as an event is there (at once if one is there already; for a large one from
-  // the courier's thread). Replaces a
-  // callback that was not called yet.
+  // the courier's thread). Replaces a callback that was not called yet.
   void OnReady(std::function<void()> ready);
   // The client is gone or has lost interest: events that wait are dropped, the sequence is freed at the next step, and
   // the stream ends with a status, Cancelled also where it had been finished but not read to its end.
