@@ -77,6 +77,22 @@ class LoopTest : public ::testing::Test {
     return request;
   }
 
+  static GenerationRequest AskForTokenWeights(std::string text) {
+    GenerationRequest request = Ask(std::move(text), 2);
+    request.generation_mode = GenerationMode::kSoftDelete;
+    request.return_token_weights = true;
+    return request;
+  }
+
+  // Steps as far as it goes while nobody reads; there are more token weights than the mailbox holds.
+  std::shared_ptr<Mailbox> GenerateUnreadTokenWeights() {
+    mailbox_bytes_ = 8 * 1024;
+    auto mailbox = Submit(AskForTokenWeights(std::string(900, 'p')));
+    while (Step().stepped) {
+    }
+    return mailbox;
+  }
+
   Loop::Progress Step(std::optional<base::TimePoint> drain = std::nullopt) { return loop_->RunOneStep(drain); }
   void RunUntilIdle() {
     for (int i = 0; i < 10'000; ++i) {
@@ -260,10 +276,7 @@ TEST_F(LoopTest, ForgetEventsAreNotSentUnlessAskedFor) {
 }
 
 TEST_F(LoopTest, TokenWeightsComeLayerByLayerBeforeFinished) {
-  GenerationRequest request = Ask("hello", 2);
-  request.generation_mode = GenerationMode::kSoftDelete;
-  request.return_token_weights = true;
-  const StreamReader stream = Run(request);
+  const StreamReader stream = Run(AskForTokenWeights("hello"));
   EXPECT_EQ(stream.order, "SttmmmmF");
   for (uint32_t l = 0; l < 4; ++l) {
     ASSERT_EQ(stream.memory[l].token_weights.size(), 1u);
@@ -563,13 +576,7 @@ TEST_F(LoopTest, WhatEndedStreamsKeepIsBoundedAndTheOneWithMostLosesIt) {
 }
 
 TEST_F(LoopTest, TokenWeightsWaitForTheReaderAndNotInItsMailbox) {
-  mailbox_bytes_ = 8 * 1024;
-  GenerationRequest request = Ask(std::string(900, 'p'), 2);
-  request.generation_mode = GenerationMode::kSoftDelete;
-  request.return_token_weights = true;
-  const auto mailbox = Submit(std::move(request));
-  while (Step().stepped) {
-  }
+  const auto mailbox = GenerateUnreadTokenWeights();
   EXPECT_LE(mailbox->bytes(), mailbox_bytes_ + 901 * 20 + 1024) << "the capacity and a piece";
   EXPECT_EQ(script_->sequences(), 1u);
   StreamReader stream;
@@ -583,13 +590,7 @@ TEST_F(LoopTest, TokenWeightsWaitForTheReaderAndNotInItsMailbox) {
 }
 
 TEST_F(LoopTest, WhoDoesNotTakeItsTokenWeightsEndsAfterTheTimeout) {
-  mailbox_bytes_ = 8 * 1024;
-  GenerationRequest request = Ask(std::string(900, 'p'), 2);
-  request.generation_mode = GenerationMode::kSoftDelete;
-  request.return_token_weights = true;
-  const auto mailbox = Submit(std::move(request));
-  while (Step().stepped) {
-  }
+  const auto mailbox = GenerateUnreadTokenWeights();
   const Loop::Progress asleep = Step();
   ASSERT_TRUE(asleep.wake_at.has_value());
   clock_.Advance(*asleep.wake_at - clock_.Now());
@@ -598,13 +599,7 @@ TEST_F(LoopTest, WhoDoesNotTakeItsTokenWeightsEndsAfterTheTimeout) {
 }
 
 TEST_F(LoopTest, ADrainWithoutTimeTellsTheTokenWeightsAllTheSame) {
-  mailbox_bytes_ = 8 * 1024;
-  GenerationRequest request = Ask(std::string(900, 'p'), 2);
-  request.generation_mode = GenerationMode::kSoftDelete;
-  request.return_token_weights = true;
-  const auto mailbox = Submit(std::move(request));
-  while (Step().stepped) {
-  }
+  const auto mailbox = GenerateUnreadTokenWeights();
   EXPECT_TRUE(Step(clock_.Now()).idle);
   EXPECT_EQ(StreamReader().ReadAll(*mailbox).order, "SttmmmmF");
 }
