@@ -86,6 +86,8 @@ absl::StatusOr<Addresses> Resolve(const std::string& host, uint16_t port) {
 
 }  // namespace
 
+bool IsAcceptShortage(int error) { return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM; }
+
 absl::StatusOr<ListeningSockets> ListeningSockets::Open(const std::string& host, uint16_t port) {
   absl::StatusOr<Addresses> addresses = Resolve(host, port);
   if (!addresses.ok()) return addresses.status();

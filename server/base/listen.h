@@ -1,6 +1,7 @@
 // Listening TCP sockets, the same for every port that the server opens.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -8,6 +9,13 @@
 #include "absl/status/statusor.h"
 
 namespace ebbinghaus::base {
+
+// Whether accepting failed because the system lacks descriptors or memory. Any other error is the matter of a connection
+// that came and went.
+bool IsAcceptShortage(int error);
+// Before accepting again after a shortage, and between warnings of one.
+inline constexpr std::chrono::milliseconds kAcceptPause{50};
+inline constexpr std::chrono::seconds kAcceptWarningInterval{60};
 
 // Sockets that listen, all on one port. Closes what Take has not given away. Movable, not copyable.
 class ListeningSockets {

@@ -2,7 +2,6 @@
 
 #include <sys/socket.h>
 
-#include <cerrno>
 #include <list>
 #include <thread>
 #include <utility>
@@ -21,14 +20,6 @@ namespace {
 
 namespace asio = boost::asio;
 using asio::ip::tcp;
-
-// After the system had nothing to accept a connection with: descriptors, memory.
-constexpr std::chrono::milliseconds kAcceptPause{50};
-constexpr std::chrono::seconds kWarningInterval{60};
-
-bool IsShortage(int error) {
-  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
 
 }  // namespace
 
@@ -80,8 +71,8 @@ class Server::Impl {
     listener.acceptor.async_accept([this, &listener](boost::system::error_code error, tcp::socket socket) {
       if (error == asio::error::operation_aborted) return;
       if (!error) Admit(std::move(socket));
-      if (IsShortage(error.value())) return PauseAccepting(listener, error);
-      Accept(listener);  // any other error is the matter of a connection that came and went
+      if (base::IsAcceptShortage(error.value())) return PauseAccepting(listener, error);
+      Accept(listener);
     });
   }
 
@@ -97,12 +88,12 @@ class Server::Impl {
   void PauseAccepting(Listener& listener, boost::system::error_code error) {
     const base::TimePoint now = std::chrono::steady_clock::now();
     if (now >= next_warning_) {
-      next_warning_ = now + kWarningInterval;
+      next_warning_ = now + base::kAcceptWarningInterval;
       scheduler::LogWarning("http_accept_failed", {{"error", error.message()}});
     }
     // Who only waits to be asked something holds what somebody else could be answered with.
     if (auto idle = shared_.connections.FirstToGo(Phase::kReading)) idle->Close();
-    listener.pause.expires_after(kAcceptPause);
+    listener.pause.expires_after(base::kAcceptPause);
     listener.pause.async_wait([this, &listener](boost::system::error_code) { Accept(listener); });
   }
 

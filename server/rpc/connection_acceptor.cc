@@ -20,8 +20,6 @@ namespace {
 
 // Enough for the HTTP port's connections and for files that are read again; of few descriptors a quarter.
 constexpr rlim_t kReservedDescriptors = 192;
-constexpr int kPauseMilliseconds = 50;  // after a lack of descriptors
-constexpr std::chrono::seconds kWarningInterval{60};
 // How long what was sent may stay unconfirmed: as long as gRPC waits for a ping's answer.
 constexpr int kUnconfirmedMilliseconds = 20'000;
 
@@ -32,8 +30,6 @@ bool IsReserved(int descriptor) {
   const rlim_t reserved = std::min(kReservedDescriptors, limit.rlim_cur / 4);
   return static_cast<rlim_t>(descriptor) >= limit.rlim_cur - reserved;
 }
-
-bool IsShortage(int error) { return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM; }
 
 }  // namespace
 
@@ -84,7 +80,7 @@ void ConnectionAcceptor::Run() {
     for (size_t i = 1; i < looks.size(); ++i) {
       if (looks[i].revents != 0) shortage |= !AcceptAll(looks[i].fd);
     }
-    if (shortage) poll(looks.data(), 1, kPauseMilliseconds);
+    if (shortage) poll(looks.data(), 1, static_cast<int>(base::kAcceptPause.count()));
   }
 }
 
@@ -98,18 +94,17 @@ bool ConnectionAcceptor::AcceptAll(int listener) {
       hand_over_(listener, connection);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       return true;
-    } else if (IsShortage(errno)) {
+    } else if (base::IsAcceptShortage(errno)) {
       Warn("grpc_accept_failed", std::strerror(errno));
       return false;
     }
-    // Any other error is the matter of a connection that came and went.
   }
 }
 
 void ConnectionAcceptor::Warn(const char* event, const char* error) {
   const base::TimePoint now = std::chrono::steady_clock::now();
   if (now < next_warning_) return;
-  next_warning_ = now + kWarningInterval;
+  next_warning_ = now + base::kAcceptWarningInterval;
   scheduler::LogWarning(event, {{"error", error}});
 }
 
