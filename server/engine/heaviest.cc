@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <numeric>
+#include <vector>
 
 namespace ebbinghaus::engine {
 namespace {
@@ -52,7 +53,8 @@ void Sort(std::vector<Entry>& entries, bool by_position_already) {
 
 }  // namespace
 
-HeaviestPositions Heaviest(absl::Span<const float> mass, absl::Span<const Position> positions, uint32_t top_k) {
+base::AttentionRow Heaviest(uint32_t layer, absl::Span<const float> mass, absl::Span<const Position> positions,
+                            uint32_t top_k) {
   std::vector<Entry> entries(mass.size());
   for (size_t slot = 0; slot < mass.size(); ++slot) {
     entries[slot] = {FallingKey(mass[slot]), positions.empty() ? static_cast<Position>(slot) : positions[slot]};
@@ -69,7 +71,7 @@ HeaviestPositions Heaviest(absl::Span<const float> mass, absl::Span<const Positi
   } else {
     Sort(entries, rising);
   }
-  HeaviestPositions heaviest;
+  base::AttentionRow heaviest{.layer = layer, .positions = {}, .weights = {}};
   heaviest.positions.reserve(kept);
   heaviest.weights.reserve(kept);
   for (const Entry& e : entries) {

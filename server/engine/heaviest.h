@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "absl/types/span.h"
 #include "server/base/engine.h"
@@ -10,14 +9,10 @@
 
 namespace ebbinghaus::engine {
 
-struct HeaviestPositions {
-  std::vector<base::Position> positions;
-  std::vector<float> weights;  // same length, falling; of equal ones the lower position comes first
-};
-
-// The `top_k` heaviest slots of `mass`, or all for 0. `positions`: by slot; empty where slots are positions. In linear time,
-// since for all positions of a long context a comparison sort would hold up everybody's step.
-// What is no positive mass counts as 0. Requires: positions are distinct.
-HeaviestPositions Heaviest(absl::Span<const float> mass, absl::Span<const base::Position> positions, uint32_t top_k);
+// The `top_k` heaviest slots of one layer's `mass`, or all for 0; of equal ones the lower position comes first. What is no
+// positive mass counts as 0. `positions`: by slot; empty where slots are positions. In linear time, since for all positions of a
+// long context a comparison sort would hold up everybody's step. Requires: positions are distinct.
+base::AttentionRow Heaviest(uint32_t layer, absl::Span<const float> mass, absl::Span<const base::Position> positions,
+                            uint32_t top_k);
 
 }  // namespace ebbinghaus::engine

@@ -313,8 +313,7 @@ base::AttentionRow Sequence::HeaviestPositions(uint32_t layer, absl::Span<const 
   const Stopwatch stopwatch(&report_time_);
   const absl::Span<const Position> positions =
       state_ ? absl::MakeConstSpan(state_->layer(layer).position) : absl::Span<const Position>();
-  engine::HeaviestPositions heaviest = Heaviest(mass, positions, spec_.attention->top_k);
-  return {layer, std::move(heaviest.positions), std::move(heaviest.weights)};
+  return Heaviest(layer, mass, positions, spec_.attention->top_k);
 }
 
 base::LayerMemory Sequence::LayerStats(uint32_t layer) const {

@@ -38,8 +38,9 @@ TEST(Heaviest, IsWhatSortingByFallingMassAndRisingPositionGives) {
         return mass[a] > mass[b] || (mass[a] == mass[b] && positions[a] < positions[b]);
       });
       if (top_k != 0 && top_k < slots.size()) slots.resize(top_k);
-      const HeaviestPositions heaviest =
-          Heaviest(mass, slots_are_positions ? absl::Span<const Position>() : absl::MakeConstSpan(positions), top_k);
+      const base::AttentionRow heaviest =
+          Heaviest(3, mass, slots_are_positions ? absl::Span<const Position>() : absl::MakeConstSpan(positions), top_k);
+      ASSERT_EQ(heaviest.layer, 3u);
       ASSERT_EQ(heaviest.positions.size(), slots.size());
       for (size_t k = 0; k < slots.size(); ++k) {
         ASSERT_EQ(heaviest.positions[k], positions[slots[k]]) << "rank " << k << " of " << slots.size();
@@ -51,7 +52,7 @@ TEST(Heaviest, IsWhatSortingByFallingMassAndRisingPositionGives) {
 
 TEST(Heaviest, WhatIsNoMassCountsAsNothing) {
   const std::vector<float> mass = {NAN, 0.5f, -1.0f, 0.25f, -0.0f};
-  const HeaviestPositions heaviest = Heaviest(mass, {}, 0);
+  const base::AttentionRow heaviest = Heaviest(0, mass, {}, 0);
   EXPECT_EQ(heaviest.positions, (std::vector<Position>{1, 3, 0, 2, 4}));
   EXPECT_EQ(heaviest.weights, (std::vector<float>{0.5f, 0.25f, 0, 0, 0}));
 }
