@@ -84,7 +84,14 @@ class HuggingFaceFolder final : public Checkpoint {
   Owners found_in_;  // which file each of them is from
 };
 
-// A token is written as a string or as an object with its `content`.
+// A token is written as a string or as an object with its `content`. Null for anything else.
+const std::string* TextOf(const Json& token) {
+  const auto content = token.find("content");  // of what is no object, none
+  const Json& text = content != token.end() ? *content : token;
+  return text.is_string() ? &text.get_ref<const std::string&>() : nullptr;
+}
+
+// The same of a field, whose wrong forms are errors.
 absl::StatusOr<std::string> TokenText(const JsonFields& fields, const char* key) {
   const Json* token = fields.Find(key);
   if (token == nullptr) return std::string();
@@ -102,17 +109,12 @@ absl::StatusOr<text::TokenizerSettings> ReadSettings(const JsonFields& fields) {
   EBB_ASSIGN_OR_RETURN(settings.add_eos, fields.Flag("add_eos_token"));
   EBB_ASSIGN_OR_RETURN(settings.bos, TokenText(fields, "bos_token"));
   EBB_ASSIGN_OR_RETURN(settings.eos, TokenText(fields, "eos_token"));
-  for (const char* key : {"bos_token", "eos_token", "pad_token"}) {
-    EBB_ASSIGN_OR_RETURN(std::string token, TokenText(fields, key));
-    if (!token.empty()) settings.control_texts.push_back(std::move(token));
+  EBB_ASSIGN_OR_RETURN(const std::string pad, TokenText(fields, "pad_token"));
+  for (const std::string& text : {settings.bos, settings.eos, pad}) {
+    if (!text.empty()) settings.control_texts.push_back(text);
   }
   const auto add = [&](const Json& token) {
-    if (token.is_string()) settings.control_texts.push_back(token.get<std::string>());
-    if (!token.is_object()) return;
-    const auto content = token.find("content");
-    if (content != token.end() && content->is_string()) {
-      settings.control_texts.push_back(content->get<std::string>());
-    }
+    if (const std::string* text = TextOf(token)) settings.control_texts.push_back(*text);
   };
   const Json* additional = fields.Find("additional_special_tokens");
   if (additional != nullptr && additional->is_array()) {
@@ -154,11 +156,11 @@ void AddTemplates(const JsonFields& fields, ChatTemplates& templates) {
   }
 }
 
-// Every special token is a variable of the template: a string, or an object with its `content`.
+// Every special token is a variable of the template.
 void AddToken(const std::string& name, const Json& json, ChatTemplates& templates) {
-  const Json* text = json.is_object() && json.contains("content") ? &json["content"] : &json;
-  if (!text->is_string() || templates.special_tokens.Find(name) != nullptr) return;
-  templates.special_tokens.Set(name, jinja::Value::Of(text->get<std::string>()));
+  const std::string* text = TextOf(json);
+  if (text == nullptr || templates.special_tokens.Find(name) != nullptr) return;
+  templates.special_tokens.Set(name, jinja::Value::Of(*text));
 }
 
 void AddTokens(const Json& json, ChatTemplates& templates) {
@@ -177,10 +179,8 @@ void HuggingFaceFolder::FindTemplates(const Json& tokenizer_config) {
     if (source.ok() && !source->empty()) templates_.by_name.emplace(name, *std::move(source));
   };
   add("default", "chat_template.jinja");
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(Path("additional_chat_templates"), error), end; !error && entry != end; entry.increment(error)) {
-    const std::filesystem::path& path = entry->path();
-    if (path.extension() == ".jinja") add(path.stem().string(), "additional_chat_templates/" + path.filename().string());
+  for (const std::filesystem::path name : FilesOf(Path("additional_chat_templates"))) {
+    if (name.extension() == ".jinja") add(name.stem().string(), ("additional_chat_templates" / name).string());
   }
   for (const char* file : {"chat_template.json", "special_tokens_map.json"}) {
     const absl::StatusOr<std::string> text = ReadIfThere(file, kConfigLimit);
