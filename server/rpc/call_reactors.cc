@@ -17,25 +17,73 @@ namespace {
 
 grpc::Status Cancelled() { return {grpc::StatusCode::CANCELLED, "the call was cancelled"}; }
 
-// Two threads may meet here: whoever runs Pump (the engine's thread, or a gRPC thread after a write; never both, since
-// a ready callback is armed only when no write is under way) and the gRPC thread that brings OnCancel. `mutex_` decides
-// which of them ends the call. No lock is held while calling out.
-//
-// The engine may hold the ready callback for a moment longer than the call lives, so this is shared; the call lets go of it
-// after OnDone.
-class StreamAnswer final : public Answer, public std::enable_shared_from_this<StreamAnswer> {
+// What joins an answer to its mailbox. The engine may hold a callback for a moment longer than the call lives, so this is
+// shared; the call lets go of it after OnDone.
+class MailboxAnswer : public Answer, public std::enable_shared_from_this<MailboxAnswer> {
  public:
-  StreamAnswer(IncomingCall* call, std::shared_ptr<scheduler::Mailbox> mailbox)
+  MailboxAnswer(IncomingCall* call, std::shared_ptr<scheduler::Mailbox> mailbox)
       : call_(call), mailbox_(std::move(mailbox)) {}
 
   // The hang-up first: OnDone, which takes it away, may come as soon as the call knows of this.
   void Start() {
     auto self = shared_from_this();
-    mailbox_->SetHangUp([self] { self->EndUnread(); });
+    mailbox_->SetHangUp([self] {
+      if (self->IsSending()) self->hang_up_.Cancel();
+    });
     if (call_->Attach(self)) return Pump();
     mailbox_->Cancel();
     mailbox_->SetHangUp(nullptr);
   }
+
+  void OnDone() override {
+    hang_up_.Close();
+    {
+      scheduler::MutexLock lock(mutex_);
+      done_ = true;
+    }
+    mailbox_->OnReady([] {});  // lets go of the callbacks that hold this object
+    mailbox_->SetHangUp(nullptr);
+  }
+
+ protected:
+  // Takes events and goes on as far as it can.
+  virtual void Pump() = 0;
+  // Whether something is on its way that the reader may not take. If not, the status that follows ends the call.
+  virtual bool IsSending() = 0;
+
+  // Pump goes on when there is an event. If the call ended meanwhile, OnDone may have come before the callback was set.
+  void Wait() {
+    auto self = shared_from_this();  // the callback may run, and the call end, before OnReady returns
+    mailbox_->OnReady([self] { self->Pump(); });
+    {
+      scheduler::MutexLock lock(mutex_);
+      if (!done_) return;
+    }
+    mailbox_->OnReady([] {});
+  }
+
+  // True for one alone, who then ends the call.
+  bool BecomesFinished() {
+    scheduler::MutexLock lock(mutex_);
+    return !std::exchange(finished_, true);
+  }
+
+  IncomingCall* const call_;  // valid until OnDone has returned
+  const std::shared_ptr<scheduler::Mailbox> mailbox_;
+  scheduler::Mutex mutex_;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;  // Finish was called, or is about to be
+
+ private:
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;  // OnDone was called
+  HangUp hang_up_{call_};
+};
+
+// Two threads may meet here: whoever runs Pump (the engine's thread, or a gRPC thread after a write; never both, since
+// a ready callback is armed only when no write is under way) and the gRPC thread that brings OnCancel. `mutex_` decides
+// which of them ends the call. No lock is held while calling out.
+class StreamAnswer final : public MailboxAnswer {
+ public:
+  using MailboxAnswer::MailboxAnswer;
 
   void OnWriteDone(bool ok) override {
     {
@@ -61,28 +109,14 @@ class StreamAnswer final : public Answer, public std::enable_shared_from_this<St
     call_->End(Cancelled());
   }
 
-  void OnDone() override {
-    hang_up_.Close();
-    {
-      scheduler::MutexLock lock(mutex_);
-      done_ = true;
-    }
-    mailbox_->OnReady([] {});  // lets go of the callbacks that hold this object
-    mailbox_->SetHangUp(nullptr);
-  }
-
  private:
-  // Ends the call under a write that its reader does not take. Without one, the status that follows ends it.
-  void EndUnread() {
-    {
-      scheduler::MutexLock lock(mutex_);
-      if (!writing_) return;
-    }
-    hang_up_.Cancel();
+  bool IsSending() override {
+    scheduler::MutexLock lock(mutex_);
+    return writing_;
   }
 
   // Sends the next message, or waits for an event.
-  void Pump() {
+  void Pump() override {
     while (next_ == messages_.size()) {
       if (mailbox_->for_courier()) return Wait();
       std::optional<scheduler::Event> event = mailbox_->Pop();
@@ -107,28 +141,9 @@ class StreamAnswer final : public Answer, public std::enable_shared_from_this<St
     }
   }
 
-  // Pump goes on when there is an event. If the call ended meanwhile, OnDone may have come before the callback was set.
-  void Wait() {
-    auto self = shared_from_this();  // the callback may run, and the call end, before OnReady returns
-    mailbox_->OnReady([self] { self->Pump(); });
-    {
-      scheduler::MutexLock lock(mutex_);
-      if (!done_) return;
-    }
-    mailbox_->OnReady([] {});
-  }
-
   void End(const absl::Status& status) {
-    {
-      scheduler::MutexLock lock(mutex_);
-      if (finished_) return;
-      finished_ = true;
-    }
-    call_->End(ToGrpcStatus(status));
+    if (BecomesFinished()) call_->End(ToGrpcStatus(status));
   }
-
-  IncomingCall* const call_;  // valid until OnDone has returned
-  const std::shared_ptr<scheduler::Mailbox> mailbox_;
 
   // Of whoever runs Pump.
   EventConverter converter_;
@@ -136,27 +151,14 @@ class StreamAnswer final : public Answer, public std::enable_shared_from_this<St
   size_t next_ = 0;
   bool ends_ = false;  // messages_ are the stream's last
 
-  scheduler::Mutex mutex_;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;  // Finish was called, or is about to be
-  bool done_ ABSL_GUARDED_BY(mutex_) = false;      // OnDone was called
-  HangUp hang_up_{call_};
 };
 
-// As StreamAnswer, without writes.
-class CollectAnswer final : public Answer, public std::enable_shared_from_this<CollectAnswer> {
+// One message at the end. The threads that meet are those of StreamAnswer.
+class CollectAnswer final : public MailboxAnswer {
  public:
-  CollectAnswer(IncomingCall* call, std::shared_ptr<scheduler::Mailbox> mailbox)
-      : call_(call), mailbox_(std::move(mailbox)) {}
-
-  void Start() {  // as StreamAnswer::Start
-    auto self = shared_from_this();
-    mailbox_->SetHangUp([self] { self->EndUnread(); });
-    if (call_->Attach(self)) return Pump();
-    mailbox_->Cancel();
-    mailbox_->SetHangUp(nullptr);
-  }
+  using MailboxAnswer::MailboxAnswer;
 
   void OnWriteDone(bool) override {}
 
@@ -165,18 +167,13 @@ class CollectAnswer final : public Answer, public std::enable_shared_from_this<C
     EndOnce(Cancelled());
   }
 
-  void OnDone() override {
-    hang_up_.Close();
-    {
-      scheduler::MutexLock lock(mutex_);
-      done_ = true;
-    }
-    mailbox_->OnReady([] {});
-    mailbox_->SetHangUp(nullptr);
+ private:
+  bool IsSending() override {
+    scheduler::MutexLock lock(mutex_);
+    return finished_;
   }
 
- private:
-  void Pump() {
+  void Pump() override {
     while (std::optional<scheduler::Event> event = mailbox_->Pop()) {
       if (const auto* status = std::get_if<absl::Status>(&*event)) return EndOnce(ToGrpcStatus(*status));
       if (const auto* token = std::get_if<scheduler::TokenEvent>(&*event)) {
@@ -192,25 +189,6 @@ class CollectAnswer final : public Answer, public std::enable_shared_from_this<C
     Wait();
   }
 
-  void Wait() {  // as StreamAnswer::Wait
-    auto self = shared_from_this();  // the callback may run, and the call end, before OnReady returns
-    mailbox_->OnReady([self] { self->Pump(); });
-    {
-      scheduler::MutexLock lock(mutex_);
-      if (!done_) return;
-    }
-    mailbox_->OnReady([] {});
-  }
-
-  // The answer is on its way, and its reader does not take it.
-  void EndUnread() {
-    {
-      scheduler::MutexLock lock(mutex_);
-      if (!finished_) return;
-    }
-    hang_up_.Cancel();
-  }
-
   void TooLong() {
     mailbox_->Cancel();
     EndOnce(ToGrpcStatus(base::NeverFits(absl::ResourceExhaustedError(absl::StrCat(
@@ -218,11 +196,7 @@ class CollectAnswer final : public Answer, public std::enable_shared_from_this<C
   }
 
   void EndOnce(const grpc::Status& status, const scheduler::Finished* finished = nullptr) {
-    {
-      scheduler::MutexLock lock(mutex_);
-      if (finished_) return;
-      finished_ = true;
-    }
+    if (!BecomesFinished()) return;
     if (finished == nullptr) return call_->End(status);
     v1::CompleteResponse response;
     response.set_text(std::move(text_));
@@ -232,18 +206,10 @@ class CollectAnswer final : public Answer, public std::enable_shared_from_this<C
     call_->WriteAndEnd(response);
   }
 
-  IncomingCall* const call_;  // valid until OnDone has returned
-  const std::shared_ptr<scheduler::Mailbox> mailbox_;
-
   // Of whoever runs Pump.
   scheduler::Started started_;
   std::string text_;
   std::vector<base::TokenId> ids_;
-
-  scheduler::Mutex mutex_;
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  bool done_ ABSL_GUARDED_BY(mutex_) = false;
-  HangUp hang_up_{call_};
 };
 
 }  // namespace
