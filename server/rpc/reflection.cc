@@ -7,10 +7,9 @@
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/descriptor.pb.h"
 #include "grpc/reflection/v1/reflection.pb.h"
-#include "grpcpp/impl/codegen/server_callback_handlers.h"
-#include "grpcpp/impl/codegen/service_type.h"
 #include "grpcpp/server_context.h"
 #include "server/rpc/gated_reactor.h"
+#include "server/rpc/raw_service.h"
 
 namespace ebbinghaus::rpc {
 namespace {
@@ -141,24 +140,18 @@ class Conversation final : public GatedReactor {
   const Answers* const answers_;
 };
 
-class ReflectionService final : public grpc::Service {
+class ReflectionService final : public RawService {
  public:
   ReflectionService(std::vector<std::string> services, RequestGate* gate) : answers_(std::move(services)) {
-    for (const std::string* path : {&v1_path_, &v1alpha_path_}) {
-      AddMethod(new grpc::internal::RpcServiceMethod(path->c_str(), grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
-      MarkMethodRawCallback(methods_++, new grpc::internal::CallbackBidiHandler<grpc::ByteBuffer, grpc::ByteBuffer>(
-                                            [this, gate](grpc::CallbackServerContext* context) {
-                                              return GatedReactor::Start(
-                                                  std::make_shared<Conversation>(&answers_, gate, context->peer()));
-                                            }));
+    for (const std::string service : {kV1, kV1Alpha}) {
+      AddRawMethod("/" + service + "/ServerReflectionInfo", [this, gate](grpc::CallbackServerContext* context) {
+        return GatedReactor::Start(std::make_shared<Conversation>(&answers_, gate, context->peer()));
+      });
     }
   }
 
  private:
   const Answers answers_;
-  const std::string v1_path_ = std::string("/") + kV1 + "/ServerReflectionInfo";
-  const std::string v1alpha_path_ = std::string("/") + kV1Alpha + "/ServerReflectionInfo";
-  int methods_ = 0;
 };
 
 }  // namespace

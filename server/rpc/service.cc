@@ -9,13 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
 #include "grpc/support/time.h"
-#include "grpcpp/impl/codegen/server_callback_handlers.h"
-#include "grpcpp/impl/codegen/service_type.h"
 #include "server/base/retry.h"
 #include "server/rpc/answer_limits.h"
 #include "server/rpc/call_reactors.h"
 #include "server/rpc/calls_underway.h"
 #include "server/rpc/incoming_call.h"
+#include "server/rpc/raw_service.h"
 #include "server/rpc/request_conversion.h"
 #include "server/rpc/request_gate.h"
 #include "server/rpc/status_conversion.h"
@@ -81,7 +80,7 @@ struct Caller {
 
 using CallPtr = std::shared_ptr<IncomingCall>;
 
-class Service final : public InferenceService, private grpc::Service {
+class Service final : public InferenceService, private RawService {
  public:
   Service(ServerFacts facts, const base::Clock* clock, Authenticator authenticator, metrics::Metrics* metrics)
       : facts_(std::move(facts)),
@@ -125,17 +124,11 @@ class Service final : public InferenceService, private grpc::Service {
   template <typename Request>
   void Serve(const char* name, unsigned traits, Handler<Request> handler) {
     const std::string path = absl::StrCat("/", v1::InferenceService::service_full_name(), "/", name);
-    paths_.push_back(std::make_unique<const std::string>(path));
-    AddMethod(new grpc::internal::RpcServiceMethod(paths_.back()->c_str(), grpc::internal::RpcMethod::BIDI_STREAMING,
-                                                   nullptr));
     const auto serve = [this, traits, handler](const CallPtr& call, const Caller& caller, const std::string& bytes) {
       Request request;
       if (Parse(bytes, call, traits, request)) (this->*handler)(call, caller, request);
     };
-    MarkMethodRawCallback(
-        static_cast<int>(paths_.size()) - 1,
-        new grpc::internal::CallbackBidiHandler<grpc::ByteBuffer, grpc::ByteBuffer>(
-            [this, traits, serve](grpc::CallbackServerContext* context) { return Begin(context, traits, serve); }));
+    AddRawMethod(path, [this, traits, serve](grpc::CallbackServerContext* context) { return Begin(context, traits, serve); });
   }
 
   // All that is asked of a call before its message is let in.
@@ -328,7 +321,6 @@ class Service final : public InferenceService, private grpc::Service {
   const Authenticator authenticator_;
   metrics::Metrics* const metrics_;
   const base::TimePoint start_;
-  std::vector<std::unique_ptr<const std::string>> paths_;  // gRPC keeps pointers into them
   CallsUnderway calls_;
   std::unique_ptr<const Backend> attached_;
   std::atomic<const Backend*> backend_{nullptr};  // attached_, once it can be used
