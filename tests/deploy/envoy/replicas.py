@@ -141,7 +141,7 @@ def long_request(pb, i=0, tokens=LONG, **fields):
 
 
 async def ask(pb, channel, request, metadata=None):
-    return await read(pb.Stub(channel).Generate(request, metadata=metadata), Answer())
+    return await asyncio.wait_for(read(pb.Stub(channel).Generate(request, metadata=metadata), Answer()), PATIENCE)
 
 
 @contextlib.asynccontextmanager

@@ -1,8 +1,10 @@
 """Several replicas behind the real Envoy, with deploy/envoy/envoy.yaml as it is but for the addresses."""
 import asyncio
 import collections
+import contextlib
 import os
 import subprocess
+import time
 
 import grpc
 import pytest
@@ -132,14 +134,30 @@ def test_a_rolling_restart_under_load_loses_no_call(pb, model, envoy_program, tm
         replicas.check_nothing_lost(pb, answers, fleet)
 
 
-def fill(pb, fleet, replica):
-    """One that runs and one that waits: with --max-batch 1 and --max-queue 1 there is no more room."""
-    stub = pb.Stub(fleet.servers[replica].channel)
-    running = stub.Generate(long_request(pb, tokens=8000))
-    next(running)
-    waiting = stub.Generate(long_request(pb, tokens=8000))
-    harness.wait_until(lambda: fleet.status(pb, replica).requests_queued == 1, "the second to wait")
-    return running, waiting
+def bulky_request(pb):
+    """Its answer is many megabytes, more than any buffer on its way holds: unread, it never ends."""
+    request = long_request(pb, tokens=8000, return_attention_weights=True)
+    request.attention.top_k = 0
+    return request
+
+
+@contextlib.contextmanager
+def filled(pb, fleet, replica):
+    """One runs and one waits: with --max-batch 1 and --max-queue 1 there is no more room. They come from two connections, so
+    that neither has more than a third that comes, and need not make room for it."""
+    def ask_of(channel):
+        return pb.Stub(channel).Generate(bulky_request(pb))
+
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(fleet.servers[replica].grpc_address, own) as one, \
+            grpc.insecure_channel(fleet.servers[replica].grpc_address, own) as other:
+        running = ask_of(one)
+        next(running)
+        waiting = ask_of(other)
+        harness.wait_until(lambda: fleet.status(pb, replica).requests_queued == 1, "the second to wait")
+        yield
+        running.cancel()
+        waiting.cancel()
 
 
 def rejected(fleet, replica):
@@ -156,42 +174,39 @@ def test_what_a_full_replica_refuses_goes_to_the_other(pb, model, envoy_program,
     # --slow-reader-timeout: nobody reads what fills the servers.
     with Fleet(model, tmp_path, 2, "--max-batch", "1", "--max-queue", "1", "--slow-reader-timeout", "1h",
                "--drain-timeout", "0s") as fleet, Envoy(envoy_program, tmp_path, fleet.grpc_addresses()) as proxy:
-        full = fill(pb, fleet, 0)
-
         async def one_by_one(made):
             answers = []
             for i in range(20):  # Envoy does not know that replica 0 is full, and so tries it again and again
                 answers.append(await ask(pb, made[0], long_request(pb, i, tokens=2),
                                          (("ebbinghaus-affinity", "talk-%d" % i),) if i % 2 else None))
             # A request of 256 KiB, which is about what this model takes, is kept for another attempt too.
-            before = rejected(fleet, 0)
+            before, end = rejected(fleet, 0), time.monotonic() + replicas.PATIENCE
             while rejected(fleet, 0) == before:
+                assert time.monotonic() < end, "replica 0 is never tried"
                 answers.append(await ask(pb, made[0], padded(pb, long_request(pb, tokens=2), 256 << 10)))
                 assert answers[-1].whole, answers[-1]
             return answers
-        answers = with_channels(proxy, 1, one_by_one)
-        assert {(answer.whole, answer.replica) for answer in answers} == {(True, fleet.name(1))}
-        assert rejected(fleet, 0) >= 5
 
-        # When all are full, the client learns it as from one, and when to come back.
-        full += fill(pb, fleet, 1)
-        answer = with_channels(proxy, 1, lambda made: ask(pb, made[0], long_request(pb)),
-                               ("grpc.enable_retries", 0))
+        with filled(pb, fleet, 0):
+            answers = with_channels(proxy, 1, one_by_one)
+            assert {(answer.whole, answer.replica) for answer in answers} == {(True, fleet.name(1))}
+            assert rejected(fleet, 0) >= 5
+
+            # When all are full, the client learns it as from one, and when to come back.
+            with filled(pb, fleet, 1):
+                answer = with_channels(proxy, 1, lambda made: ask(pb, made[0], long_request(pb)),
+                                       ("grpc.enable_retries", 0))
         assert answer.code == grpc.StatusCode.RESOURCE_EXHAUSTED and not answer.started, answer
         assert answer.trailers["grpc-retry-pushback-ms"] == "1000"
         detail = error_details_pb2.RetryInfo()
         assert status_pb2.Status.FromString(answer.trailers["grpc-status-details-bin"]).details[0].Unpack(detail)
         assert detail.retry_delay.seconds == 1
-        for call in full:
-            call.cancel()
 
 
 def test_a_stream_that_nobody_reads_is_cancelled_by_the_server_behind_envoy_too(pb, model, envoy_program, tmp_path):
     with Fleet(model, tmp_path, 1, "--slow-reader-timeout", "1s") as fleet, \
             Envoy(envoy_program, tmp_path, fleet.grpc_addresses()) as proxy, grpc.insecure_channel(proxy.address) as channel:
-        request = long_request(pb, tokens=8000, return_attention_weights=True)
-        request.attention.top_k = 0  # many megabytes in all
-        slow = pb.Stub(channel).Generate(request)
+        slow = pb.Stub(channel).Generate(bulky_request(pb))
         next(slow)  # and reads no further
         harness.wait_until(lambda: fleet.metric(0, 'stream_backpressure_total{action="cancelled"}') == 1,
                            "the stream to be cancelled", replicas.PATIENCE)
