@@ -85,6 +85,8 @@ void IncomingCall::OnReadDone(bool ok) {
     if (plan_.pool->Submit(plan_.client, bytes, [self = self_] { self->Serve(); })) return;
     refusal = absl::ResourceExhaustedError("too many requests wait to be read; retry later");
   }
+  request_.Clear();
+  place_.Leave();
   if (BecomesEnded()) FinishUnread(refusal);
 }
 
@@ -166,7 +168,7 @@ void IncomingCall::OnDone() {
     scheduler::MutexLock lock(mutex_);
     read = read_;
   }
-  if (!read) place_.Leave();  // else whoever serves does, once the message is gone
+  if (!read) place_.Leave();  // else that was done once the message was gone
   std::shared_ptr<IncomingCall> last = std::move(self_);
 }
 

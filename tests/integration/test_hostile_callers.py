@@ -137,6 +137,19 @@ def test_many_tiny_parts_take_no_more_memory_than_their_bytes(server, name):
         assert rise < ROOM
 
 
+def test_messages_that_were_read_and_refused_leave_nothing_behind(pb, model):
+    with harness.Server(model) as own:
+        message = field(1, b"x" * 4_000_000)  # gRPC reads it, and it is more than the method takes
+        for attempt in range(17):
+            ended, _ = four_at_once(own, "Detokenize", message)
+            assert {error.code() for error in ended} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            if attempt == 0:
+                before = own.resources()["resident_bytes"]  # with what gRPC itself takes once
+        # Held, the others were 256 MB.
+        assert own.resources()["resident_bytes"] - before < ROOM
+        assert pb.Stub(own.channel).GetModel(pb.GetModelRequest()).context_tokens == C
+
+
 def test_text_that_is_not_utf8_is_named(server):
     error = raw(server.channel, "Generate", field(1, b"a\xff"))
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and "text: must be valid UTF-8" in error.details()
