@@ -94,12 +94,13 @@ class Server:
 
     TINY = ("--weights", "f32", "--kv", "f32", "--threads", "1", "--kv-memory", "256MiB")  # what most tests want
 
-    def __init__(self, model, *arguments, env=None, defaults=TINY):
+    def __init__(self, model, *arguments, env=None, defaults=TINY, log=None):
+        """`log`: where the log goes if read_log() is not to have it."""
         self.log = tempfile.TemporaryFile(mode="w+")
         self.process = subprocess.Popen(
             [PROGRAM, "--model", str(model), "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
              *defaults, *arguments],
-            stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment(**(env or {})))
+            stdout=subprocess.PIPE, stderr=log or self.log, text=True, env=environment(**(env or {})))
         readable, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
         line = self.process.stdout.readline() if readable else ""
         match = READY.match(line)

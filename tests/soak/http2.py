@@ -28,23 +28,26 @@ def literal(text):
 class Connection:
     """One HTTP/2 connection. Use from one task."""
 
-    def __init__(self, reader, writer, address, window=None, method="Generate"):
-        self.reader, self.writer = reader, writer
+    def __init__(self, reader, writer, address, window=None, grants=True, method="Generate"):
+        self.reader, self.writer, self.grants = reader, writer, grants
         headers = [(":method", "POST"), (":scheme", "http"), (":path", "/ebbinghaus.v1.InferenceService/" + method),
                    (":authority", address), ("te", "trailers"), ("content-type", "application/grpc")]
         self.headers = b"".join(b"\0" + literal(name) + literal(value) for name, value in headers)
         self.next_stream = 1
         self.open = True
         self.ended = set()  # streams that the server has ended
+        self.news = asyncio.Event()
         settings = b"" if window is None else struct.pack(">HI", INITIAL_WINDOW_SIZE, window)
         self.writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, settings))
         self.listening = asyncio.create_task(self.listen())
 
     @classmethod
-    async def connect(cls, address, **options):
-        """`window`: how many bytes of a stream the server may send before grant(); default 65,535."""
+    async def connect(cls, address, source=None, **options):
+        """`window`: how many bytes of a stream the server may send before grant(); default 65,535. `grants`: whether the
+        connection takes what its streams have taken, or 65,535 bytes in all. `source`: an address of this machine."""
         host, port = address.rsplit(":", 1)
-        return cls(*await asyncio.open_connection(host, int(port)), address, **options)
+        local = (source, 0) if source else None
+        return cls(*await asyncio.open_connection(host, int(port), local_addr=local), address, **options)
 
     async def listen(self):
         """Answers what the protocol wants answered, drops the rest."""
@@ -55,16 +58,25 @@ class Connection:
                 kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
                 if kind == RST_STREAM or kind in (DATA, HEADERS) and flags & END_STREAM:
                     self.ended.add(stream)
+                    self.news.set()
                 if kind == SETTINGS and not flags & ACK:
                     self.writer.write(frame(SETTINGS, ACK, 0))
                 elif kind == PING and not flags & ACK:
                     self.writer.write(frame(PING, ACK, 0, payload))
-                elif kind == DATA and payload:
+                elif kind == DATA and payload and self.grants:
                     self.writer.write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", len(payload))))
                 elif kind == GOAWAY:
                     self.open = False
+                    self.news.set()
         except (asyncio.IncompleteReadError, ConnectionError):
             self.open = False
+            self.news.set()
+
+    async def has_ended(self, streams):
+        """Returns when the server has ended these, or the connection."""
+        while self.open and not streams <= self.ended:
+            self.news.clear()
+            await self.news.wait()
 
     def begin(self, message):
         """Opens a stream with the whole request; its number."""
@@ -81,7 +93,7 @@ class Connection:
 
     async def close(self, abruptly):
         """Abruptly: with a TCP reset, as of a machine that lost its power and came back."""
-        if abruptly:
+        if abruptly and not self.writer.is_closing():
             self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.writer.transport.abort()
         else:

@@ -19,11 +19,13 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 
 import grpc
 import grpc.aio
 
+import hostile
 import http2
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -57,10 +59,21 @@ KINDS = {
     "tokenize": (4, {OK}),
     "model, status": (3, {OK}),
     "metrics": (2, {OK}),
+    # What hostile.py does.
     "compressed": (1, {"UNIMPLEMENTED"}),
     "too large": (1, {FULL}),
     "tiny parts": (1, {BAD, FULL}),
+    "many ids": (1, {OK, BAD, FULL}),
+    "heavy texts": (1, {OK, BAD, FULL}),
+    "many ranges": (1, {OK, BAD, FULL}),
     "much metadata": (1, {OK, FULL, "UNAVAILABLE", "INTERNAL"}),  # above 64 KiB gRPC 1.51 closes the connection
+    "extreme values": (6, {OK, BAD, FULL}),
+    "costly reports": (1, {OK, FULL}),
+    "dead reader": (2, {"ended"}),
+    "trickling reader": (1, {"ended"}),
+    "newcomer": (4, {"ended"}),
+    "trickled http": (0.5, {"ended"}),
+    "many scrapes": (0.5, {"ended"}),
 }
 
 
@@ -160,6 +173,39 @@ class Planner:
             request.memory.time_step = 1
 
 
+class StallingLog:
+    """Reads the server's log, and at times does not for some seconds."""
+
+    KEPT = 200  # pieces
+
+    def __init__(self, rng):
+        self.random = rng
+        self.pieces = collections.deque(maxlen=self.KEPT)
+        self.end, self.for_server = os.pipe()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        while piece := os.read(self.end, 1 << 16):
+            self.pieces.append(piece)
+            if self.random.random() < 0.02:
+                self.over.wait(self.random.uniform(1, 10))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """When the server has ended."""
+        self.over.set()
+        os.close(self.for_server)
+        self.thread.join()
+        os.close(self.end)
+
+    def text(self):
+        return b"".join(self.pieces).decode(errors="replace")
+
+
 class Soak:
     def __init__(self, harness, pb, server, seed):
         self.harness, self.pb, self.server = harness, pb, server
@@ -168,7 +214,7 @@ class Soak:
         self.random = random.Random(seed + 1)  # of the resets, which run beside the calls
         self.table = collections.defaultdict(collections.Counter)
         self.violations = []
-        self.channels, self.narrow_channel = [], None
+        self.channels, self.narrow_channel, self.hostile = [], None, None
 
     # What each kind does: the name of the status it ends with.
 
@@ -234,27 +280,6 @@ class Soak:
         status, _, _ = await asyncio.to_thread(self.server.http, path)
         return OK if status == 200 else "HTTP %d" % status
 
-    async def compressed(self, call, stub):
-        await stub.Tokenize(self.pb.TokenizeRequest(text="a" * int(call.choice * 20_000_000)), compression=grpc.Compression.Gzip)
-
-    async def too_large(self, call, stub):
-        await stub.Tokenize(self.pb.TokenizeRequest(text="a" * int(1_000_000 + call.choice * 30_000_000)))
-
-    async def tiny_parts(self, call, stub):
-        request = self.pb.GenerateRequest(text="x")
-        if call.choice < 0.3:
-            request.stop.extend([""] * 100_000)
-        elif call.choice < 0.6:
-            request.memory.pinned.extend([self.pb.TokenRange()] * 100_000)
-        else:
-            request.chat.messages.extend([self.pb.Message()] * 100_000)
-        await stub.Complete(request)
-
-    async def much_metadata(self, call, stub):
-        async with grpc.aio.insecure_channel(self.server.grpc_address, options=[
-                ("grpc.use_local_subchannel_pool", 1), ("grpc.max_metadata_size", 1 << 20)]) as own:
-            await self.pb.Stub(own).GetModel(self.pb.GetModelRequest(), metadata=[("cookie", "x" * int(call.choice * 120_000))])
-
     async def start_client(self, tokens):
         return await asyncio.create_subprocess_exec(
             self.client, "generate", "--target", self.server.grpc_address, "--raw", "--prompt", "go on", "--ignore-eos",
@@ -292,11 +317,13 @@ class Soak:
         return "killed" if process.returncode == -signal.SIGKILL else "exit %d" % process.returncode
 
     async def one(self, call):
-        act = getattr(self, call.kind.replace(", ", "_").replace(" ", "_"))
+        name = call.kind.replace(", ", "_").replace(" ", "_")
+        act = getattr(self, name, None)
+        act = act(call, self.stub(call)) if act else getattr(self.hostile, name)()
         said = ""
         try:
             # The library's own limit would be a deadline, and so another call.
-            status = await asyncio.wait_for(act(call, self.stub(call)), CALL_SECONDS) or OK
+            status = await asyncio.wait_for(act, CALL_SECONDS) or OK
         except grpc.aio.AioRpcError as error:
             status = error.code().name
             said = error.details()
@@ -372,6 +399,7 @@ class Soak:
         # gRPC widens a connection's window as data comes; here what a reader leaves unread shall be felt at once.
         options = [*options, ("grpc.http2.bdp_probe", 0)]
         self.narrow_channel = grpc.aio.insecure_channel(self.server.grpc_address, options=options)
+        self.hostile = hostile.Hostile(self.pb, self.server.grpc_address, self.server.http_address, self.random)
         await self.warm_up()
         first = min(500, len(calls) // 2)
         first_resets = resets * first // len(calls)
@@ -381,6 +409,7 @@ class Soak:
         after = await self.settle()
         for channel in [*self.channels, self.narrow_channel]:
             await channel.close()
+        await self.hostile.close()
         return before, after
 
     def held(self, seconds=3):
@@ -437,7 +466,8 @@ def main():
         flags = ["--weights", "f32", "--kv", "f32", "--threads", "1", "--kv-memory", str(KV_BYTES), "--max-batch", "16",
                  "--max-queue", "24", "--slow-reader-timeout", "%ds" % SLOW_READER_SECONDS]
         model = make_tiny_model.make(pathlib.Path(folder) / "model")
-        with harness.Server(model, defaults=flags) as server:
+        with StallingLog(random.Random(arguments.seed)) as log, \
+                harness.Server(model, defaults=flags, log=log.for_server) as server:
             soak = Soak(harness, pb, server, arguments.seed)
             resets = arguments.resets or arguments.calls
             before, after = asyncio.run(soak.soak(soak.planner.calls(arguments.calls), resets))
@@ -450,7 +480,7 @@ def main():
             if soak.violations:
                 print("descriptors in the end: " + ", ".join(server.descriptors()))
                 print("threads in the end: " + ", ".join(server.threads()))
-                print("the end of the server's log:\n" + server.read_log()[-2000:])
+                print("the end of the server's log:\n" + log.text()[-2000:])
             server.channel.close()
             server.signal()
             code = server.wait(60)
