@@ -32,10 +32,7 @@ Result ToInteger(const Value& input, Bound a, Runtime&) {
     return Value(whole);
   }
   if (!input.text()) return fallback;
-  int64_t base = 10;
-  if (a[1]) {
-    EBB_ASSIGN_OR_RETURN(base, IntegerArgument(*a[1], "base"));
-  }
+  EBB_ASSIGN_OR_RETURN(const int64_t base, a[1] ? IntegerArgument(*a[1], "base") : absl::StatusOr<int64_t>(10));
   EBB_ASSIGN_OR_RETURN(const std::optional<int64_t> whole, ParseInteger(input.text()->bytes(), base));
   if (whole) return Value(*whole);
   const std::optional<double> real = ParseReal(input.text()->bytes());
@@ -76,18 +73,15 @@ Result RoundInteger(int64_t value, int64_t digits) {
 }
 
 Result Round(const Value& input, Bound a, Runtime& runtime) {
-  int64_t digits = 0;
-  if (a[0]) {
-    EBB_ASSIGN_OR_RETURN(digits, IntegerArgument(*a[0], "precision"));
-  }
+  EBB_ASSIGN_OR_RETURN(const int64_t digits, a[0] ? IntegerArgument(*a[0], "precision") : absl::StatusOr<int64_t>(0));
   const std::string method = a[1] && a[1]->text() ? a[1]->text()->bytes() : a[1] ? "" : "common";
   if (method != "common" && method != "ceil" && method != "floor") return Refused("method must be common, ceil or floor");
   if (!input.number()) return Refused(absl::StrCat("round needs a number, not ", input.TypeName()));
   if (method == "common") return input.integral() ? RoundInteger(input.integer(), digits) : RoundReal(input.real(), digits);
   EBB_ASSIGN_OR_RETURN(const Value unit, Binary("**", Value(int64_t{10}), Value(digits), runtime));
   EBB_ASSIGN_OR_RETURN(const Value scaled, Binary("*", input, unit, runtime));
-  if (scaled.integral()) return Binary("/", scaled, unit, runtime);
-  EBB_ASSIGN_OR_RETURN(const int64_t whole, Truncated(method == "ceil" ? std::ceil(scaled.real()) : std::floor(scaled.real())));
+  EBB_ASSIGN_OR_RETURN(const int64_t whole, scaled.integral() ? absl::StatusOr<int64_t>(scaled.integer())
+                                                              : Truncated(method == "ceil" ? std::ceil(scaled.real()) : std::floor(scaled.real())));
   return Binary("/", Value(whole), unit, runtime);
 }
 

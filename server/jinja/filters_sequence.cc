@@ -64,10 +64,7 @@ Result Reverse(const Value& input, Bound, Runtime& runtime) {
 }
 
 Result Join(const Value& input, Bound a, Runtime& runtime) {
-  Text separator;
-  if (a[0]) {
-    EBB_ASSIGN_OR_RETURN(separator, Str(*a[0], runtime.budget));
-  }
+  EBB_ASSIGN_OR_RETURN(const Text separator, a[0] ? Str(*a[0], runtime.budget) : Text());
   EBB_ASSIGN_OR_RETURN(Cursor cursor, Cursor::Over(input, runtime));
   Text out;
   bool first = true;

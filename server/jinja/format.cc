@@ -423,8 +423,7 @@ class PercentFormatter {
     }
     if (!value.number()) return Refused(absl::StrCat("%", std::string(1, spec.type), " format: a number is required, not ", value.TypeName()));
     if (std::string_view("diu").find(spec.type) != std::string_view::npos) {
-      if (value.integral()) return Whole(spec, value.integer(), 'd');
-      EBB_ASSIGN_OR_RETURN(const int64_t n, Truncated(value.real()));
+      EBB_ASSIGN_OR_RETURN(const int64_t n, value.integral() ? absl::StatusOr<int64_t>(value.integer()) : Truncated(value.real()));
       return Whole(spec, n, 'd');
     }
     if (std::string_view("xXo").find(spec.type) != std::string_view::npos) {
