@@ -60,9 +60,11 @@ std::string RealDigits(double value, char type, int64_t precision, bool alternat
 
 std::string IntegerDigits(uint64_t n, char type) {
   const unsigned base = type == 'x' || type == 'X' ? 16 : type == 'o' ? 8 : type == 'b' ? 2 : 10;
+  // A pointer: of the chosen array itself GCC 12 reads a wrong element under the undefined-behaviour sanitizer.
+  const char* const digits = type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string out;
   do {
-    out += (type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef")[n % base];
+    out += digits[n % base];
     n /= base;
   } while (n != 0);
   std::reverse(out.begin(), out.end());
