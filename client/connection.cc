@@ -6,10 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/utf8.h"
-#include "google/protobuf/wrappers.pb.h"
-#include "grpcpp/completion_queue.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/create_channel.h"
-#include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/support/channel_arguments.h"
 
@@ -41,21 +39,6 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
 // gRPC's codes and abseil's are the same numbers.
 absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
-}
-
-std::string ServingStatusName(int number) {
-  switch (number) {
-    case 0:
-      return "UNKNOWN";
-    case 1:
-      return "SERVING";
-    case 2:
-      return "NOT_SERVING";
-    case 3:
-      return "SERVICE_UNKNOWN";
-    default:
-      return absl::StrCat(number);
-  }
 }
 
 }  // namespace
@@ -96,27 +79,14 @@ absl::Status Connection::Call(const std::function<grpc::Status(grpc::ClientConte
 }
 
 absl::StatusOr<std::string> Connection::Health() {
-  // Debian's gRPC ships no stub for grpc.health.v1. HealthCheckRequest {string service = 1} and
-  // HealthCheckResponse {ServingStatus status = 1} look on the wire just like these two well-known
-  // wrappers.
-  using Request = google::protobuf::StringValue;
-  using Response = google::protobuf::Int32Value;
-  Response response;
-  absl::Status status = Call([&](grpc::ClientContext& context) {
-    grpc::CompletionQueue queue;
-    grpc::TemplatedGenericStub<Request, Response> stub(channel_);
-    auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", Request(), &queue);
-    grpc::Status result;
-    call->StartCall();
-    call->Finish(&response, &result, this);
-    void* tag = nullptr;
-    bool ok = false;
-    queue.Next(&tag, &ok);
-    queue.Shutdown();
-    return result;
-  });
+  using grpc::health::v1::HealthCheckResponse;
+  HealthCheckResponse response;
+  const auto stub = grpc::health::v1::Health::NewStub(channel_);
+  absl::Status status = Call(
+      [&](grpc::ClientContext& context) { return stub->Check(&context, {}, &response); });
   if (!status.ok()) return status;
-  return ServingStatusName(response.value());
+  const std::string& name = HealthCheckResponse::ServingStatus_Name(response.status());
+  return name.empty() ? absl::StrCat(response.status()) : name;
 }
 
 std::string Describe(const absl::Status& status) {

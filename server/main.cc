@@ -180,7 +180,8 @@ rpc::GrpcServerOptions GrpcOptions(const Configuration& c, const rpc::Credential
   options.host = c.listen.host;
   options.port = c.listen.port;
   options.tls = credentials.tls();
-  if (c.reflection) options.reflection_gate = service.gate();
+  options.gate = service.gate();
+  options.reflection = c.reflection;
   options.max_streams_per_connection = c.max_batch + c.max_queue + 64;
   return options;
 }

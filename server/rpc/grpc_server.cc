@@ -9,12 +9,13 @@
 #include "absl/status/status.h"
 #include "ebbinghaus/v1/inference.grpc.pb.h"
 #include "grpc/compression.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "grpc/support/log.h"
-#include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "server/rpc/health.h"
 #include "server/rpc/reflection.h"
 #include "server/scheduler/log.h"
 
@@ -37,10 +38,7 @@ void LogGrpc(gpr_log_func_args* args) {
 // These are the process's, not the builder's.
 void SetUpProcess() {
   static std::once_flag once;
-  std::call_once(once, [] {
-    gpr_set_log_function(LogGrpc);
-    grpc::EnableDefaultHealthCheckService(true);
-  });
+  std::call_once(once, [] { gpr_set_log_function(LogGrpc); });
 }
 
 // What a peer can make the process hold before a call of ours looks at it (docs/decisions/0005).
@@ -93,11 +91,17 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
     connections = builder.experimental().AddExternalConnectionAcceptor(ExternalConnectionType::FROM_FD, credentials);
   }
   builder.RegisterService(service);
+  const std::string inference = v1::InferenceService::service_full_name();
+  const std::string health_name = grpc::health::v1::Health::service_full_name();
+  std::unique_ptr<HealthService> health;
   std::unique_ptr<grpc::Service> reflection;
-  if (options.reflection_gate != nullptr) {
-    reflection = MakeReflectionService({v1::InferenceService::service_full_name(), "grpc.health.v1.Health"},
-                                       options.reflection_gate);
-    builder.RegisterService(reflection.get());
+  if (options.gate != nullptr) {
+    health = MakeHealthService({"", inference}, options.gate);
+    builder.RegisterService(health->grpc_service());
+    if (options.reflection) {
+      reflection = MakeReflectionService({inference, health_name}, options.gate);
+      builder.RegisterService(reflection.get());
+    }
   }
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) return absl::InternalError("gRPC does not start");
@@ -109,15 +113,15 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
       connections->HandleNewConnection(&accepted);
     });
   }
-  std::unique_ptr<GrpcServer> started(
-      new GrpcServer(std::move(credentials), std::move(reflection), std::move(server), std::move(acceptor)));
-  started->SetServing(false);
-  return started;
+  return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(credentials), std::move(health), std::move(reflection),
+                                                    std::move(server), std::move(acceptor)));
 }
 
-GrpcServer::GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Service> reflection,
-                       std::unique_ptr<grpc::Server> server, std::unique_ptr<ConnectionAcceptor> acceptor)
+GrpcServer::GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<HealthService> health,
+                       std::unique_ptr<grpc::Service> reflection, std::unique_ptr<grpc::Server> server,
+                       std::unique_ptr<ConnectionAcceptor> acceptor)
     : credentials_(std::move(credentials)),
+      health_(std::move(health)),
       reflection_(std::move(reflection)),
       server_(std::move(server)),
       acceptor_(std::move(acceptor)) {}
@@ -127,9 +131,7 @@ uint16_t GrpcServer::port() const { return acceptor_ == nullptr ? 0 : acceptor_-
 GrpcServer::~GrpcServer() { Shutdown(base::Duration::zero()); }
 
 void GrpcServer::SetServing(bool serving) {
-  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-  health->SetServingStatus(serving);  // "" and every name set before
-  health->SetServingStatus(v1::InferenceService::service_full_name(), serving);
+  if (health_ != nullptr) health_->SetServing(serving);
 }
 
 void GrpcServer::Shutdown(base::Duration grace) {

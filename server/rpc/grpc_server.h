@@ -19,13 +19,15 @@ class Service;
 
 namespace ebbinghaus::rpc {
 
+class HealthService;
 class RequestGate;
 
 struct GrpcServerOptions {
   std::string host = "127.0.0.1";  // as for base::ListeningSockets; empty: no listening port, in-process channels only
   uint16_t port = 0;               // 0 = any free port
   std::shared_ptr<const TlsCertificates> tls;  // null: plaintext
-  RequestGate* reflection_gate = nullptr;  // lets in its questions; null: no reflection
+  RequestGate* gate = nullptr;  // lets in questions of health and reflection; null: neither is served
+  bool reflection = false;
   uint32_t max_streams_per_connection = 256;  // above batch and queue, so that admission is what refuses
   int max_receive_bytes = 33 << 20;  // above what the service takes, which follows from the model
 };
@@ -51,10 +53,12 @@ class GrpcServer {
   std::shared_ptr<grpc::Channel> InProcessChannel();
 
  private:
-  GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Service> reflection,
-             std::unique_ptr<grpc::Server> server, std::unique_ptr<ConnectionAcceptor> acceptor);
+  GrpcServer(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<HealthService> health,
+             std::unique_ptr<grpc::Service> reflection, std::unique_ptr<grpc::Server> server,
+             std::unique_ptr<ConnectionAcceptor> acceptor);
 
   const std::shared_ptr<grpc::ServerCredentials> credentials_;  // before the server, which they must outlive
+  const std::unique_ptr<HealthService> health_;                 // likewise
   const std::unique_ptr<grpc::Service> reflection_;             // likewise
   std::unique_ptr<grpc::Server> server_;
   const std::unique_ptr<ConnectionAcceptor> acceptor_;  // null without a port; stopped before the server

@@ -50,8 +50,8 @@ def field(number, value):
 
 
 def raw(on, method, message, **more):
-    """The outcome of a call whose message is these bytes."""
-    call = on.unary_unary("/ebbinghaus.v1.InferenceService/" + method)
+    """The outcome of a call whose message is these bytes. `method`: of the inference service, or /SERVICE/METHOD."""
+    call = on.unary_unary(method if method.startswith("/") else "/ebbinghaus.v1.InferenceService/" + method)
     try:
         return call(message, timeout=120, **more)
     except grpc.RpcError as error:
@@ -107,6 +107,14 @@ def test_a_message_that_is_too_large_is_refused_while_it_arrives(server, method)
     for error in ended:
         assert error.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT), error
     assert rise < ROOM
+
+
+@pytest.mark.parametrize("method", ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch",
+                                    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"])
+def test_what_needs_no_token_takes_small_messages_only(guarded, method):
+    ended, rise = four_at_once(guarded, method, field(1, b"x" * 20_000_000))
+    assert {error.code() for error in ended} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert rise < ROOM / 2
 
 
 @pytest.mark.parametrize("method", ["Generate", "Tokenize", "GetServerStatus"])
