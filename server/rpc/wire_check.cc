@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/message.h"
+#include "google/protobuf/wire_format.h"
 #include "server/text/unicode.h"
 
 namespace ebbinghaus::rpc {
@@ -15,6 +16,9 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 
 enum WireType : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kGroup = 3, kEndGroup = 4, kFixed32 = 5 };
+
+// Protobuf reads no tag and no length that is longer, even if it says a small number.
+constexpr size_t kMaxTagBytes = 5, kMaxVarintBytes = 10;
 
 // What one part takes: a string's or message's pointer and heap block, a map's node, a number in an array that has grown.
 constexpr size_t kPointerBytes = 24, kStringBytes = 56, kMapNodeBytes = 64, kNumberBytes = 8, kUnknownBytes = 48;
@@ -36,7 +40,7 @@ class Walk {
       return Fail(path, absl::StrCat("must not be nested deeper than ", kMaxMessageDepth, " messages"));
     }
     while (!bytes.empty()) {
-      const std::optional<uint64_t> tag = Varint(bytes);
+      const std::optional<uint64_t> tag = Varint(bytes, kMaxTagBytes);
       if (!tag || *tag >> 3 == 0 || *tag > UINT32_MAX) return Malformed(path);
       const FieldDescriptor* field = type->FindFieldByNumber(static_cast<int>(*tag >> 3));
       if (!Field(bytes, static_cast<uint32_t>(*tag & 7), {&path, field, path.depth + 1})) return false;
@@ -50,14 +54,14 @@ class Walk {
     std::string_view value;
     switch (wire_type) {
       case kVarint:
-        if (!Varint(bytes)) return Malformed(path);
+        if (!Varint(bytes, kMaxVarintBytes)) return Malformed(path);
         break;
       case kFixed64:
       case kFixed32:
         if (!Take(bytes, wire_type == kFixed64 ? 8 : 4)) return Malformed(path);
         break;
       case kBytes: {
-        const std::optional<uint64_t> size = Varint(bytes);
+        const std::optional<uint64_t> size = Varint(bytes, kMaxTagBytes);
         if (!size || *size > bytes.size()) return Malformed(path);
         value = bytes.substr(0, static_cast<size_t>(*size));
         bytes.remove_prefix(value.size());
@@ -66,15 +70,14 @@ class Walk {
       default:
         return Malformed(path);  // groups, which proto3 has not
     }
-    if (path.field == nullptr || (wire_type == kBytes && !TakesBytes(*path.field))) {
-      return Spend(kUnknownBytes + value.size(), path);
-    }
+    if (path.field == nullptr || !Takes(*path.field, wire_type)) return Spend(kUnknownBytes + value.size(), path);
     return wire_type == kBytes ? Value(value, path) : Spend(path.field->is_repeated() ? kNumberBytes : 0, path);
   }
 
-  static bool TakesBytes(const FieldDescriptor& field) {
-    return field.cpp_type() == FieldDescriptor::CPPTYPE_STRING || field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE ||
-           field.is_packable();
+  // What a field does not take is kept as an unknown field.
+  static bool Takes(const FieldDescriptor& field, uint32_t wire_type) {
+    if (wire_type == kBytes && field.is_packable()) return true;
+    return static_cast<uint32_t>(google::protobuf::internal::WireFormat::WireTypeForFieldType(field.type())) == wire_type;
   }
 
   bool Value(std::string_view value, const Path& path) {
@@ -83,27 +86,26 @@ class Walk {
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
       return Spend(kPointerBytes + SizeOf(field.message_type()), path) && Message(value, field.message_type(), path);
     }
-    if (field.cpp_type() != FieldDescriptor::CPPTYPE_STRING) return Spend(Numbers(value, field) * kNumberBytes, path);
+    if (field.cpp_type() != FieldDescriptor::CPPTYPE_STRING) {
+      const std::optional<size_t> numbers = Numbers(value, field);
+      return numbers ? Spend(*numbers * kNumberBytes, path) : Malformed(path);
+    }
     if (field.type() == FieldDescriptor::TYPE_STRING && !text::IsValidUtf8(value)) return Fail(path, "must be valid UTF-8");
     return Spend(kStringBytes + value.size(), path);
   }
 
-  // In a packed field.
-  static size_t Numbers(std::string_view value, const FieldDescriptor& field) {
-    switch (field.type()) {
-      case FieldDescriptor::TYPE_DOUBLE:
-      case FieldDescriptor::TYPE_FIXED64:
-      case FieldDescriptor::TYPE_SFIXED64:
-        return value.size() / 8;
-      case FieldDescriptor::TYPE_FLOAT:
-      case FieldDescriptor::TYPE_FIXED32:
-      case FieldDescriptor::TYPE_SFIXED32:
-        return value.size() / 4;
-      default:
-        break;
-    }
+  // How many a packed field holds; none if the last one has no end.
+  static std::optional<size_t> Numbers(std::string_view value, const FieldDescriptor& field) {
+    const auto of_size = [&](size_t bytes) {
+      return value.size() % bytes == 0 ? std::optional<size_t>(value.size() / bytes) : std::nullopt;
+    };
+    const uint32_t wire_type = google::protobuf::internal::WireFormat::WireTypeForFieldType(field.type());
+    if (wire_type == kFixed64) return of_size(8);
+    if (wire_type == kFixed32) return of_size(4);
     size_t numbers = 0;
-    for (const char c : value) numbers += (static_cast<unsigned char>(c) & 0x80) == 0;
+    for (; !value.empty(); ++numbers) {
+      if (!Varint(value, kMaxVarintBytes)) return std::nullopt;
+    }
     return numbers;
   }
 
@@ -121,9 +123,9 @@ class Walk {
     return Fail(path, "has more parts than a request may have: it would take far more memory than its text or ids do");
   }
 
-  static std::optional<uint64_t> Varint(std::string_view& bytes) {
+  static std::optional<uint64_t> Varint(std::string_view& bytes, size_t max_bytes) {
     uint64_t value = 0;
-    for (size_t i = 0; i < bytes.size() && i < 10; ++i) {
+    for (size_t i = 0; i < bytes.size() && i < max_bytes; ++i) {
       const auto byte = static_cast<unsigned char>(bytes[i]);
       value |= static_cast<uint64_t>(byte & 0x7f) << (7 * i);
       if (byte < 0x80) {

@@ -99,6 +99,10 @@ TEST(WireCheckTest, WhatIsNoMessageIsRefusedAndNeverReadBeyondItsEnd) {
   ExpectRefused(std::string("\0\0", 2), "request", why);                       // field 0
   ExpectRefused("\x0b\x0c", "text", why);                                      // a group
   ExpectRefused("\x80", "request", why);
+  ExpectRefused(std::string("\x8a\x80\x80\x80\x80\x00\x01" "a", 8), "request", why);  // a tag of six bytes
+  ExpectRefused(std::string("\x0a\x81\x80\x80\x80\x80\x00" "a", 8), "text", why);     // a length of six bytes
+  ExpectRefused("\x4a\x02\x05\x80", "stop_token_ids", why);                          // packed, the last without an end
+  ExpectRefused("\x4a\x0b\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "stop_token_ids", why);
   const std::string good = Field(3, Field(1, Field(1, "user") + Field(2, "text")));
   for (size_t end = 0; end < good.size(); ++end) Check(good.substr(0, end));
 }
@@ -107,6 +111,11 @@ TEST(WireCheckTest, AnotherWireTypeThanTheFieldsIsAnUnknownField) {
   EXPECT_TRUE(Check("\x08\x05").empty());  // text as a number
   v1::GenerateRequest request;
   EXPECT_TRUE(request.ParseFromString("\x08\x05"));
+  ASSERT_EQ(request.GetReflection()->GetUnknownFields(request).field_count(), 1);
+  // Each is kept, so each costs memory.
+  ExpectRefused(Repeat("\x08\x05", 100'000), "text", "more parts");
+  ExpectRefused(Repeat("\x35" "abcd", 100'000), "max_new_tokens", "more parts");
+  ExpectRefused(Repeat(Field(6, ""), 100'000), "max_new_tokens", "more parts");
 }
 
 }  // namespace
